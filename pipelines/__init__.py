@@ -1,0 +1,1 @@
+"""The steps, composed; and the command `unmuffle`."""

@@ -1,0 +1,1 @@
+"""One file per source corpus; its docstring is the corpus card."""

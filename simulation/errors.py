@@ -1,0 +1,125 @@
+"""What can go wrong that a person can mend: found, expected, what to type.
+
+UnmuffleError                  every error below; the command prints it as one paragraph and exits with 2
+├── UnknownName                a scenario, recipe, model, metric, use or alias that does not exist
+├── BadSetting                 a value out of its range, a misspelt key, options that exclude each other
+├── BadAudio                   not an audio file, no samples, NaN or infinity in it
+│   └── SampleRateMismatch     audio at another rate than the one that was promised
+├── StorageError               object storage
+│   ├── NotThere               nothing at this address
+│   ├── NotAllowed             the store refuses: credentials or permissions
+│   └── StoreUnreachable       no answer, or one that makes no sense
+├── CorpusError                simulated corpora
+│   ├── CorpusIncomplete       shards are missing, or the corpus was never finished
+│   ├── CorpusDamaged          bytes differ from what was committed
+│   ├── NotReproducible        rendering again gave other bytes than those committed
+│   └── TooManyQuarantined     more bad source recordings than the stated share
+├── ManifestMismatch           a digest differs from the one that was asked for
+├── CheckpointIncompatible     weights, model configuration and corpus do not belong together
+├── NoChampion                 nothing has been promoted for this use yet
+├── Superseded                 a newer attempt has taken this stage over
+├── PromotionBusy              another promotion holds the lock
+├── VerificationFailed         what was deployed does not answer as it should
+├── ClusterProblem             Ray cannot be started or joined, or its workers run other code
+└── TrackingProblem            MLflow cannot be reached or refuses
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UnmuffleError(Exception):
+    """Base of everything a person can mend."""
+
+    exit_code = 2
+
+
+class UnknownName(UnmuffleError):
+    """A name that does not exist; the message lists the names that do."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = get_close_matches(name, names, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        listing = ", ".join(names) if names else "none yet"
+        super().__init__(f"There is no {what} named {name!r}.{hint} Known: {listing}.")
+
+
+class BadSetting(UnmuffleError):
+    """A value that cannot be used; the message names the field and what it expects."""
+
+
+class BadAudio(UnmuffleError):
+    """Audio that cannot be used."""
+
+
+class SampleRateMismatch(BadAudio):
+    """Audio at another sample rate than the one promised."""
+
+
+class StorageError(UnmuffleError):
+    """Object storage did not do what was asked."""
+
+
+class NotThere(StorageError):
+    """Nothing lies at this address."""
+
+
+class NotAllowed(StorageError):
+    """The store refuses: credentials or permissions."""
+
+
+class StoreUnreachable(StorageError):
+    """The store does not answer, or its answer makes no sense."""
+
+
+class CorpusError(UnmuffleError):
+    """A corpus cannot be built or read."""
+
+
+class CorpusIncomplete(CorpusError):
+    """Shards are missing, or the corpus was never finished."""
+
+
+class CorpusDamaged(CorpusError):
+    """Stored bytes differ from what was committed."""
+
+
+class NotReproducible(CorpusError):
+    """Rendering a shard again gave other bytes than those committed."""
+
+
+class TooManyQuarantined(CorpusError):
+    """More source recordings were set aside than the scenario allows."""
+
+
+class ManifestMismatch(UnmuffleError):
+    """A digest differs from the one that was asked for."""
+
+
+class CheckpointIncompatible(UnmuffleError):
+    """Weights, model configuration and corpus do not belong together."""
+
+
+class NoChampion(UnmuffleError):
+    """Nothing has been promoted for this use yet."""
+
+
+class Superseded(UnmuffleError):
+    """A newer attempt has taken this stage over; this one must not commit."""
+
+
+class PromotionBusy(UnmuffleError):
+    """Another promotion of the same use holds the lock."""
+
+
+class VerificationFailed(UnmuffleError):
+    """What was deployed does not answer as it should."""
+
+
+class ClusterProblem(UnmuffleError):
+    """Ray cannot be started or joined, or its workers run other code than ours."""
+
+
+class TrackingProblem(UnmuffleError):
+    """MLflow cannot be reached, or refuses."""

@@ -1,0 +1,1 @@
+"""Corpora -> checkpoints -> registered, scored versions. Imports `simulation`."""
