@@ -1,0 +1,39 @@
+# One command each; every target sets up what it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test test-long test-mutations lint types contracts clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unmuffle needs Python 3.11 or newer; point PYTHON at one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)
+
+demo: $(READY)          ## the main job on the shipped corpus: simulate, train, evaluate, gate, promote, serve
+	$(BIN)/python -m pipelines.demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+contracts: $(READY)
+	$(BIN)/lint-imports
+
+test: lint types contracts   ## what every change must pass
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(READY)     ## whole pipelines, kill storms
+	$(BIN)/python -m pytest -m long --timeout 1500
+
+test-mutations: $(READY)   ## plants each listed fault and names the test that catches it
+	$(BIN)/python tests/mutations.py
+
+clean:
+	rm -rf .venv .unmuffle build dist
