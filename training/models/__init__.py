@@ -1,0 +1,16 @@
+"""The networks. A new one is a file of its own and one line here."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from training.models.base import Enhancer, ModelConfig
+from training.models.dm import Dm
+from training.models.gru_mask import GruMask
+
+AnyModel = Annotated[
+    Dm.Config | GruMask.Config,
+    Field(discriminator="kind"),
+]
+
+__all__ = ["AnyModel", "Dm", "Enhancer", "GruMask", "ModelConfig"]

@@ -1,0 +1,68 @@
+"""What every network is: waveform in, waveform of the same length out.
+
+Serving, metrics and objectives rely on nothing else. How a network learns is an objective's business.
+"""
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from simulation.schema import Schema
+
+
+class ModelConfig(Schema):
+    """Settings of a network; its `kind` names it in recipes and in `config.json`."""
+
+    kind: str
+    sample_rate: int = 16000
+    """Hz, of everything that goes in and comes out."""
+
+    def build(self) -> "Enhancer":
+        """The network, with fresh weights drawn from torch's generator."""
+        raise NotImplementedError
+
+
+class Estimate(NamedTuple):
+    """What an objective may supervise."""
+
+    enhanced: Float[Tensor, "batch samples"]
+    branches: dict[str, Float[Tensor, "batch samples"]]
+    """Whole estimates of the same clean waveform by parts of the network, by name; most have none."""
+
+
+class Enhancer(nn.Module):
+    """A network that enhances speech."""
+
+    causal: bool = False
+    """True: output sample n depends on no input later than sample n + latency_samples."""
+
+    latency_samples: int = 0
+    """Samples of the future a causal network waits for; 0 and without meaning for the others, which need it all."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.config.sample_rate
+
+    def forward(self, noisy: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch samples"]:
+        """Enhanced waveforms; any length above zero."""
+        raise NotImplementedError
+
+    def estimate(self, noisy: Float[Tensor, "batch samples"]) -> Estimate:
+        """The enhanced waveform together with what the parts of the network made of it."""
+        return Estimate(self(noisy), {})
+
+    def stream(
+        self, state: Any | None, chunk: Float[Tensor, "batch chunk"]
+    ) -> tuple[Any, Float[Tensor, "batch ready"]]:
+        """Feed a chunk; get the state to pass with the next one, and all output samples that are ready.
+
+        The first call takes None as its state. Joined outputs equal `forward` for any cutting into chunks; feeding
+        `latency_samples` zeros brings out the end. Only causal networks can.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not causal; it needs the whole utterance")

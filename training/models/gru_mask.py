@@ -1,0 +1,121 @@
+"""A causal recurrent mask: the small baseline that every scorecard carries."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Complex, Float
+from pydantic import model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.models.base import Enhancer, ModelConfig
+from training.spectral import LEVEL_FLOOR, CausalStft
+
+# Shape letters in this file: B batch, F frequency bins, K frames, D hidden width.
+
+FEATURE_FLOOR = 1e-4
+"""Power (relative to the mean heard so far) below which the features stop following the input."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the network remembers between two chunks."""
+
+    samples: Float[Tensor, "batch waiting"]
+    """The newest samples: those a coming frame still needs."""
+    hidden: Float[Tensor, "layers batch width"]
+    power: Float[Tensor, "batch 1"]
+    """Sum over all frames so far of the mean power of a frame."""
+    frames: int
+    tail: Float[Tensor, "batch overlap"]
+    """Output to which the frames to come will add."""
+    early: int
+    """Output samples still to drop: those that lie before the beginning."""
+
+
+class GruMask(Enhancer):
+    """Real mask on the short-time spectrum from a recurrent network over frames; the noisy phase is kept.
+
+    Our own baseline, after the common recurrent mask estimators; no paper. The input of the recurrence is the log power
+    of each bin relative to the mean power of everything heard so far, so the input level does not matter and no frame
+    needs the future. `forward` is one call of `stream` over the whole utterance: they cannot disagree.
+    """
+
+    causal = True
+
+    class Config(ModelConfig):
+        """Settings of the recurrent mask."""
+
+        kind: Literal["gru_mask"] = "gru_mask"
+        fft_size: int = 400
+        """Frame, in samples (25 ms at 16 kHz)."""
+        hop_size: int = 200
+        """From frame to frame, in samples (12.5 ms at 16 kHz)."""
+        width: int = 192
+        """Units in each recurrent layer."""
+        layers: int = 2
+        """Recurrent layers."""
+        mask_floor: float = 0.0
+        """Smallest value of the mask: how much noise is left in, at least."""
+
+        @model_validator(mode="after")
+        def _whole_overlap(self) -> "GruMask.Config":
+            if self.fft_size % self.hop_size or self.fft_size == self.hop_size:
+                raise ValueError(f"fft_size {self.fft_size} must be 2, 3, ... times hop_size {self.hop_size}")
+            return self
+
+        def build(self) -> "GruMask":
+            """The network, with fresh weights."""
+            return GruMask(self)
+
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        bins = config.fft_size // 2 + 1
+        self.latency_samples = config.fft_size - 1
+        self.stft = CausalStft(config.fft_size, config.hop_size)
+        self.encoder = nn.Linear(bins, config.width)
+        self.memory = nn.GRU(config.width, config.width, config.layers, batch_first=True)
+        self.decoder = nn.Linear(config.width, bins)
+
+    def forward(self, noisy: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch samples"]:
+        """Enhanced waveforms."""
+        _, enhanced = self.stream(None, functional.pad(noisy, (0, self.latency_samples)))
+        return enhanced[:, : noisy.shape[-1]]
+
+    def stream(
+        self, state: Heard | None, chunk: Float[Tensor, "batch chunk"]
+    ) -> tuple[Heard, Float[Tensor, "batch ready"]]:
+        """See `Enhancer.stream`; exact up to the rounding of sums."""
+        state = state or self._silence(chunk)
+        samples = torch.cat([state.samples, chunk], dim=-1)
+        hops = (samples.shape[-1] - self.stft.overlap) // self.stft.hop_size
+        if hops == 0:
+            return replace(state, samples=samples), chunk[:, :0]
+        spectrum_BFK = self.stft(samples[:, : self.stft.overlap + hops * self.stft.hop_size])
+        mask_BFK, hidden, power = self._mask(spectrum_BFK, state)
+        ready, tail = self.stft.inverse(mask_BFK * spectrum_BFK, state.tail)
+        dropped = min(state.early, ready.shape[-1])
+        waiting = samples[:, hops * self.stft.hop_size :]
+        return Heard(waiting, hidden, power, state.frames + hops, tail, state.early - dropped), ready[:, dropped:]
+
+    def _mask(
+        self, spectrum_BFK: Complex[Tensor, "batch bins frames"], state: Heard
+    ) -> tuple[Float[Tensor, "batch bins frames"], Float[Tensor, "layers batch width"], Float[Tensor, "batch 1"]]:
+        power_BKF = (spectrum_BFK.real.square() + spectrum_BFK.imag.square()).mT
+        heard_BK = state.power + power_BKF.mean(-1).cumsum(-1)
+        count_K = torch.arange(1, heard_BK.shape[-1] + 1, device=heard_BK.device) + state.frames
+        mean_BK = heard_BK / count_K + LEVEL_FLOOR * self.config.fft_size
+        features_BKF = (power_BKF / mean_BK.unsqueeze(-1) + FEATURE_FLOOR).log()
+        hidden_BKD, hidden = self.memory(self.encoder(features_BKF).tanh(), state.hidden)
+        mask_BKF = self.decoder(hidden_BKD).sigmoid()
+        floor = self.config.mask_floor
+        return (floor + (1 - floor) * mask_BKF).mT, hidden, heard_BK[:, -1:]
+
+    def _silence(self, like: Float[Tensor, "batch chunk"]) -> Heard:
+        batch, overlap = like.shape[0], self.stft.overlap
+        nothing = like.new_zeros(batch, overlap)
+        hidden = like.new_zeros(self.config.layers, batch, self.config.width)
+        return Heard(nothing, hidden, like.new_zeros(batch, 1), 0, nothing, overlap)

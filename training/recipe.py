@@ -1,0 +1,52 @@
+"""What a training run is. Where it runs (workers, devices, bucket) is no part of it."""
+
+from pydantic import Field, model_validator
+
+from simulation.schema import Schema
+from training.models import AnyModel
+from training.objectives import AnyObjective
+
+
+class Recipe(Schema):
+    """A complete, frozen description of a run; a variant is `recipe.model_copy(update={...})`."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    use: str = "denoise-16k"
+    """The registered model that its versions belong to."""
+    network: str
+    """The tag that versions of this network share, as in `dm/3`."""
+    model: AnyModel
+    objective: AnyObjective = AnyObjective()
+
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    """Items of a step over all workers together: results and learning rate do not follow the number of workers."""
+    segment_s: float = Field(gt=0)
+    """Length of the piece of an utterance that is learnt from; shorter utterances are filled with zeros."""
+
+    learning_rate: float = Field(gt=0)
+    """The highest one: reached after the warm-up, then a cosine takes it down to zero."""
+    warmup_steps: int = Field(default=0, ge=0)
+    betas: tuple[float, float] = (0.8, 0.99)
+    weight_decay: float = 0.01
+    clip_norm: float = Field(default=5.0, gt=0)
+    """Longest gradient; a longer one is shortened to it."""
+
+    validate_every: int = Field(gt=0)
+    """Steps between two looks at the valid split."""
+    validation_items: int = Field(default=32, gt=0)
+    """How many mixtures of the valid split that takes, the first ones."""
+    checkpoint_every: int = Field(gt=0)
+    """Steps between two checkpoints; the last step always makes one."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Recipe":
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than steps {self.steps}")
+        return self
+
+    @property
+    def segment_samples(self) -> int:
+        """The segment at the model's sample rate."""
+        return round(self.segment_s * self.model.sample_rate)
