@@ -93,7 +93,7 @@ def load(recording: Recording, sample_rate: int) -> audio.Waveform:
     if found != recording.sha256:
         raise ManifestMismatch(
             f"{recording.address} is not the file that was scanned as {recording.id!r}: "
-            f"found sha256 {found[:12]}…, expected {recording.sha256[:12]}…. Put the file back, or scan the sources again."
+            f"found sha256 {found[:12]}…, expected {recording.sha256[:12]}…. Put the file back, or scan again."
         )
     samples, from_rate = audio.read(data, recording.address)
     return audio.resample(audio.mono(samples), from_rate, sample_rate)
