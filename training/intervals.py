@@ -39,12 +39,11 @@ class Bootstrap:
     def __init__(self, clusters: Sequence[Sequence[str | None]], seed: int, replicates: int = REPLICATES) -> None:
         """Each element of `clusters` labels every utterance in one way; None is "no such thing in this utterance".
 
-        An unlabelled utterance keeps the weight 1 in that way of clustering. Where nothing is labelled at all, every
-        utterance is a cluster of its own.
+        An unlabelled utterance keeps the weight 1 in that way of clustering; one without any label is a cluster of its
+        own.
         """
-        labelled = [list(labels) for labels in clusters if any(label is not None for label in labels)]
+        self.labels = _ways(clusters)
         size = len(clusters[0])
-        self.labels = labelled or [[str(index) for index in range(size)]]
         rng = np.random.default_rng(seed)
         self.weights = np.ones((replicates, size))
         for labels in self.labels:
@@ -88,6 +87,15 @@ def clustered_interval(
     For a paired difference pass the differences. `clusters` holds one list of labels for each way of clustering.
     """
     return Bootstrap(clusters, seed, replicates).interval(np.asarray(values, dtype=np.float64))
+
+
+def _ways(clusters: Sequence[Sequence[str | None]]) -> list[list[str | None]]:
+    """The ways of clustering in which anything is labelled, every utterance being labelled in at least one."""
+    ways = [list(labels) for labels in clusters]
+    for index, labels in enumerate(zip(*clusters, strict=True)):
+        if all(label is None for label in labels):
+            ways[0][index] = f"utterance {index}"
+    return [labels for labels in ways if any(label is not None for label in labels)]
 
 
 def _weights(labels: list[str | None], rng: np.random.Generator, replicates: int) -> np.ndarray:
