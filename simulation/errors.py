@@ -16,6 +16,7 @@ UnmuffleError                  every error below; the command prints it as one p
 │   └── TooManyQuarantined     more bad source recordings than the stated share
 ├── ManifestMismatch           a digest differs from the one that was asked for
 ├── CheckpointIncompatible     weights, model configuration and corpus do not belong together
+├── TrainingDiverged           a gradient that is not finite; the last good checkpoint is kept
 ├── NoChampion                 nothing has been promoted for this use yet
 ├── Superseded                 a newer attempt has taken this stage over
 ├── PromotionBusy              another promotion holds the lock
@@ -99,6 +100,10 @@ class ManifestMismatch(UnmuffleError):
 
 class CheckpointIncompatible(UnmuffleError):
     """Weights, model configuration and corpus do not belong together."""
+
+
+class TrainingDiverged(UnmuffleError):
+    """A gradient is not finite; training stopped before it could spoil the weights."""
 
 
 class NoChampion(UnmuffleError):
