@@ -1,0 +1,290 @@
+"""Finished corpora: open one, read its mixtures, check every byte, render a row again.
+
+`<store>/corpora/<scenario>@<plan digest, 8>/<split>/` holds a split's shards and its `corpus.json`, which is written
+last: a split without it does not exist yet. Smaller corpora are prefixes of larger ones, so one address holds them all,
+and a corpus digest says which is meant.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from simulation import audio, sources, storage
+from simulation.degradations.base import Mixture
+from simulation.draw import Plan, draw, plan_digest
+from simulation.errors import (
+    BadAudio,
+    BadSetting,
+    CorpusDamaged,
+    CorpusIncomplete,
+    ManifestMismatch,
+    NotReproducible,
+    NotThere,
+    StorageError,
+    UnknownName,
+)
+from simulation.manifest import CommittedShard, CorpusRecord, Entry, ShardRecord, prefix_digests
+from simulation.render import RENDER_VERSION, Library, render
+from simulation.shards import RECORD, commit_name, committed_shard, parse_commit, parse_record
+from simulation.sources import SPLITS
+
+BUILD = "unmuffle simulate SCENARIO --store URI"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One split of a finished corpus, or a prefix of it. Picklable; holds no audio."""
+
+    address: str
+    record: CorpusRecord
+    shards: tuple[ShardRecord, ...]
+
+    @classmethod
+    def open(cls, address: str, digest: str | None = None) -> "Corpus":
+        """The split at this address; with `digest`, the prefix that has this corpus digest.
+
+        Raises NotThere, CorpusIncomplete, CorpusDamaged, or ManifestMismatch where no prefix has the digest.
+        """
+        address = storage.normal(address)
+        record = read_record(address)
+        if digest is not None:
+            record = record.prefix(_prefix_with(record, digest, address))
+        return cls(address, record, tuple(_read_commits(address, record)))
+
+    @property
+    def digest(self) -> str:
+        """The corpus digest, 64 hex characters."""
+        return self.record.corpus_digest
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self.record.scenario.sample_rate
+
+    @property
+    def split(self) -> str:
+        """train, valid or test."""
+        return self.record.split
+
+    @property
+    def name(self) -> str:
+        """`<scenario>@<plan digest, 8>/<split>`."""
+        return f"{self.record.scenario.name}@{self.record.plan_digest[:8]}/{self.split}"
+
+    @property
+    def hours(self) -> float:
+        """Hours of clean audio."""
+        return self.record.hours
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """Every rendered row, in order."""
+        return [entry for shard in self.shards for entry in shard.entries]
+
+    @cached_property
+    def _tars(self) -> list[str]:
+        return [storage.join(self.address, shard.tar) for shard in self.shards for _ in shard.entries]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def read(self, index: int) -> Mixture:
+        """The mixture of entry `index` (rows in quarantine do not count), by one ranged read."""
+        entry, tar = self.entries[index], self._tars[index]
+        start, end = entry.clean.offset, entry.noisy.offset + entry.noisy.size
+        try:
+            data = storage.read_range(tar, start, end - start)
+            clean, noisy = (
+                audio.mono(audio.read(data[span.offset - start :][: span.size], entry.row.id)[0])
+                for span in (entry.clean, entry.noisy)
+            )
+        except NotThere:
+            raise CorpusDamaged(f"{tar} is missing. Simulate again: what is missing is rendered again.") from None
+        except (BadAudio, StorageError) as error:
+            raise CorpusDamaged(f"Row {entry.row.id} in {tar} cannot be read: {error} {_mend(self.address)}") from None
+        return Mixture(clean, noisy, self.sample_rate)
+
+    def position(self, row_id: str) -> int:
+        """Where a row stands in `entries`; `UnknownName` if it is not there."""
+        positions = {entry.row.id: position for position, entry in enumerate(self.entries)}
+        if row_id not in positions:
+            raise UnknownName(f"row of {self.name}", row_id, [self.entries[0].row.id, self.entries[-1].row.id])
+        return positions[row_id]
+
+
+# ---- opening --------------------------------------------------------------------------------------------------------
+
+
+def split_addresses(root: str) -> dict[str, str]:
+    """The address of each split below a corpus's root."""
+    return {split: storage.join(root, split) for split in SPLITS}
+
+
+def read_record(address: str) -> CorpusRecord:
+    """`corpus.json` of a split; answers what to type where there is none."""
+    try:
+        return parse_record(storage.read(storage.join(address, RECORD)), storage.join(address, RECORD))
+    except NotThere:
+        raise _absent(address) from None
+
+
+def _absent(address: str) -> NotThere | CorpusIncomplete:
+    """Why a split has no corpus.json."""
+    below = {stored.address for stored in storage.listing(address)}
+    splits = [split for split, at in split_addresses(address).items() if f"{at}/{RECORD}" in below]
+    if splits:
+        return NotThere(
+            f"{address} holds the splits {', '.join(splits)}; expected one of them, as {address}/{splits[-1]}."
+        )
+    if below:
+        return CorpusIncomplete(
+            f"The corpus at {address} was never finished. Run the same `{BUILD}` again: it resumes."
+        )
+    return NotThere(f"There is no corpus at {address}. Build one with `{BUILD}`, which prints its address.")
+
+
+def _prefix_with(record: CorpusRecord, digest: str, address: str) -> int:
+    """The number of shards whose corpus digest this is."""
+    digests = prefix_digests(record.shards)
+    if digest not in digests[1:]:
+        raise ManifestMismatch(
+            f"No prefix of the corpus at {address} has the digest {digest[:12]}…; all {len(record.shards)} shards have"
+            f" {record.corpus_digest[:12]}…. Expected the corpus that was asked for: build it again, or ask for this one."
+        )
+    return digests.index(digest)
+
+
+def _read_commits(address: str, record: CorpusRecord) -> list[ShardRecord]:
+    """The commit objects that a record lists, each checked against its digest."""
+    places = [storage.join(address, commit_name(shard)) for shard in range(len(record.shards))]
+    try:
+        found = storage.read_many(places)
+    except NotThere as error:
+        raise CorpusIncomplete(f"{error} A shard of {address} is missing. {_mend(address)}") from None
+    for place, data, shard in zip(places, found, record.shards, strict=True):
+        if hashlib.sha256(data).hexdigest() != shard.sha256:
+            raise CorpusDamaged(f"{place} differs from what corpus.json lists. {_mend(address)}")
+    return [parse_commit(data, place) for place, data in zip(places, found, strict=True)]
+
+
+def _mend(address: str) -> str:
+    return f"`unmuffle corpus verify {address}` names every damaged object; delete those and simulate again."
+
+
+# ---- checking -------------------------------------------------------------------------------------------------------
+
+
+def verify(address: str) -> list[str]:
+    """Check every byte of a split, or of all splits below a root: one line for each problem, none if all is well."""
+    address = storage.normal(address)
+    if storage.exists(storage.join(address, RECORD)):
+        return _verify_split(address)
+    splits = [at for at in split_addresses(address).values() if storage.listing(at)]
+    if not splits:
+        raise _absent(address)
+    return [problem for split in splits for problem in _verify_split(split)]
+
+
+def _verify_split(address: str) -> list[str]:
+    try:
+        record = read_record(address)
+    except (CorpusDamaged, CorpusIncomplete, NotThere) as error:
+        return [str(error)]
+    problems = _record_problems(record, storage.join(address, RECORD))
+    for shard, line in enumerate(record.shards):
+        problems += _shard_problems(address, shard, line)
+    return problems
+
+
+def _record_problems(record: CorpusRecord, address: str) -> list[str]:
+    """Whether corpus.json agrees with itself."""
+    problems = []
+    if prefix_digests(record.shards)[-1] != record.corpus_digest:
+        problems.append(f"{address}: its corpus digest is not that of the shards it lists.")
+    plan = plan_digest(record.scenario, record.sources_digest, record.seed, record.render_version)
+    if plan != record.plan_digest:
+        problems.append(f"{address}: its plan digest is not that of its scenario, sources and seed.")
+    return problems
+
+
+def _shard_problems(address: str, shard: int, line: CommittedShard) -> list[str]:
+    """Whether a shard's commit object and its tar are there, whole and unchanged."""
+    place = storage.join(address, commit_name(shard))
+    try:
+        data = storage.read(place)
+    except NotThere:
+        return [f"{place} is missing."]
+    if hashlib.sha256(data).hexdigest() != line.sha256:
+        return [f"{place} is damaged: its {len(data)} bytes do not have the sha256 that corpus.json lists."]
+    record = parse_commit(data, place)
+    if committed_shard(data, record) != line:
+        return [f"{place} holds other rows than corpus.json says."]
+    return _tar_problems(storage.join(address, record.tar), record)
+
+
+def _tar_problems(tar: str, record: ShardRecord) -> list[str]:
+    try:
+        data = storage.read(tar)
+    except NotThere:
+        return [f"{tar} is missing."]
+    if len(data) != record.bytes:
+        return [f"{tar} is damaged: {len(data)} bytes instead of {record.bytes}."]
+    if hashlib.sha256(data).hexdigest() != record.sha256:
+        return [f"{tar} is damaged: its bytes do not have the sha256 in its name."]
+    return []
+
+
+# ---- rendering again ------------------------------------------------------------------------------------------------
+
+
+def replay(
+    address: str, row_id: str, *, speech: str | None = None, noise: str | None = None, rirs: str | None = None
+) -> Mixture:
+    """Draw and render one row alone, from the scenario and the sources, and compare it with the stored FLAC.
+
+    `address` is that of the row's split or of the corpus; the sources are scanned where corpus.json says, or where told.
+    Raises ManifestMismatch where they are not the same sources, NotReproducible where row or samples differ.
+    """
+    corpus = Corpus.open(_split_address(storage.normal(address), row_id))
+    position = corpus.position(row_id)
+    stored_row = corpus.entries[position].row
+    plan = _plan_again(corpus, {"speech": speech, "noise": noise, "rirs": rirs})
+    row = draw(plan, stored_row.split, stored_row.index)
+    if row != stored_row:
+        raise NotReproducible(f"Drawing {row_id} again gave other numbers than {corpus.address} holds.")
+    mixture, _ = render(row, plan.scenario, Library(plan.sources, plan.scenario, plan.seed))
+    stored = corpus.read(position)
+    if not (np.array_equal(mixture.clean, stored.clean) and np.array_equal(mixture.noisy, stored.noisy)):
+        raise NotReproducible(
+            f"Rendering {row_id} again gave other samples than {corpus.address} holds; compare the library versions in"
+            " corpus.json with those installed here."
+        )
+    return mixture
+
+
+def _split_address(address: str, row_id: str) -> str:
+    """Where the row's split lies, given its address or the corpus's."""
+    split = row_id.rpartition("-")[0]
+    is_root = split in SPLITS and not storage.exists(storage.join(address, RECORD))
+    return storage.join(address, split) if is_root else address
+
+
+def _plan_again(corpus: Corpus, moved: dict[str, str | None]) -> Plan:
+    """The plan that a corpus was rendered from, over sources scanned now."""
+    record = corpus.record
+    if record.render_version != RENDER_VERSION:
+        raise ManifestMismatch(
+            f"{corpus.address} was rendered by render version {record.render_version}; this is {RENDER_VERSION}."
+            " Install the release of unmuffle that rendered it."
+        )
+    at = record.scenario.model_copy(update={name: place for name, place in moved.items() if place is not None})
+    found = sources.scan(at.speech, at.noise, at.rirs, sample_rate=at.sample_rate)
+    if found.digest() != record.sources_digest:
+        raise ManifestMismatch(
+            f"The sources at {at.speech}, {at.noise} and {at.rirs} have the digest {found.digest()[:12]}…;"
+            f" {corpus.address} was made from {record.sources_digest[:12]}…. Put the same recordings there, or say where"
+            " they are now."
+        )
+    return Plan(record.scenario, found, record.seed)

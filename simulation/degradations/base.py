@@ -1,0 +1,97 @@
+"""What every degradation keeps: draw first, apply second; a mixture in, a mixture of the same length out.
+
+A degradation with ranges stands in a scenario; the same degradation with numbers stands in a manifest row. `draw` makes
+the second from the first and is the only place where chance enters. `apply` reads no randomness.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from simulation.chance import Chance
+from simulation.rooms import Rir
+from simulation.schema import Amount, Range, Schema
+
+Waveform = NDArray[np.float32]
+"""Mono samples, [samples], full scale at ±1."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A clean and a noisy waveform, aligned sample by sample, and what was measured while the noisy one was made."""
+
+    clean: Waveform
+    noisy: Waveform
+    sample_rate: int
+    measured: dict[str, float] = field(default_factory=dict)
+
+
+class Recordings(Protocol):
+    """Where `apply` finds the recordings that a row names."""
+
+    def samples(self, recording: str) -> Waveform:
+        """The recording with this id, mono, at the corpus's sample rate."""
+
+    def rir(self, recording: str) -> Rir:
+        """The room impulse response with this id, measured or simulated."""
+
+
+class Choice(Schema):
+    """Draw one recording of a kind: first its group (noise recording, room) uniformly, then a member uniformly."""
+
+    of: Literal["noise", "rir"]
+
+
+Pick = str | Choice
+"""A recording's id, or the `Choice` it will be drawn by."""
+
+
+class Degradation(Schema):
+    """Anything that turns clean into noisy; the members of the family are in `simulation.degradations`."""
+
+    kind: str
+
+    label: str = Field(default="", pattern="^[a-z0-9_]*$")
+    """Name of this operation within its case; the kind where empty. It keys the draws, so renaming redraws."""
+
+    probability: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Share of the case's rows that get this degradation."""
+
+    @property
+    def name(self) -> str:
+        """The label, or the kind where there is none."""
+        return self.label or self.kind
+
+    def draw(self, chance: Chance) -> Self | None:
+        """The same degradation with numbers and ids in place of ranges and choices; None when it does not happen."""
+        if chance.rng("probability").random() >= self.probability:
+            return None
+        drawn: dict[str, float | str] = {"probability": 1.0}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Range):
+                drawn[name] = value.draw(chance.rng(name))
+            elif isinstance(value, Choice):
+                drawn[name] = chance.pick(value.of, name)
+        return self.model_copy(update=drawn)
+
+    def apply(self, mixture: Mixture, recordings: Recordings) -> Mixture:
+        """Degrade; pure, of equal length, aligned at lag 0. `BadAudio` where a recording cannot be used."""
+        raise NotImplementedError
+
+
+def number(value: Amount) -> float:
+    """The number that was drawn; a range means that somebody forgot to draw."""
+    if isinstance(value, Range):
+        raise RuntimeError(f"{value!r} is still a range; call draw(chance) before apply(mixture, recordings)")
+    return value
+
+
+def recording_id(value: Pick) -> str:
+    """The id that was drawn; a choice means that somebody forgot to draw."""
+    if isinstance(value, Choice):
+        raise RuntimeError(f"{value!r} is still a choice; call draw(chance) before apply(mixture, recordings)")
+    return value

@@ -1,0 +1,60 @@
+"""Reverberation: the speaker stands in a room, and the room answers."""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from scipy.signal import fftconvolve
+
+from simulation.degradations.base import Choice, Degradation, Mixture, Pick, Recordings, Waveform, recording_id
+from simulation.rooms import DIRECT_S, Rir, drr_db, rt60_s
+
+EARLY_S = 0.050
+"""Reflections up to here after the direct sound are heard as part of it."""
+
+
+class Reverberate(Degradation):
+    """Convolve with a whole room impulse response; the target keeps as much of the room as `target` says.
+
+    early   the direct sound and the reflections of the first 50 ms (URGENT, NeMo)
+    direct  the direct sound only, up to 2.5 ms after its arrival (RENet, DM)
+    dry     the speech as it was recorded (VoiceFixer, Miipher)
+
+    The response is first scaled so that its direct sound has unit energy and positive sign: every target then has the
+    level and the polarity of the dry speech. The travel time of the direct sound is cut from all three, so target and
+    input are aligned with the dry speech at lag 0. The reverberation is cut where the utterance ends.
+    """
+
+    kind: Literal["reverb"] = "reverb"
+
+    rir: Pick = Choice(of="rir")
+    """Which room, and where in it."""
+
+    target: Literal["early", "direct", "dry"] = "early"
+    """What the clean side keeps of the room."""
+
+    def apply(self, mixture: Mixture, recordings: Recordings) -> Mixture:
+        """Both sides move into the room; records the response's `rt60_s` (where it can be measured) and `drr_db`."""
+        rir = recordings.rir(recording_id(self.rir)).normalised()
+        measured = {"drr_db": drr_db(rir)}
+        decay_s = rt60_s(rir)
+        if decay_s is not None:
+            measured["rt60_s"] = decay_s
+        return replace(
+            mixture,
+            clean=convolve(mixture.clean, kept(rir, self.target)) if self.target != "dry" else mixture.clean,
+            noisy=convolve(mixture.noisy, rir),
+            measured={**mixture.measured, **measured},
+        )
+
+
+def kept(rir: Rir, target: Literal["early", "direct"]) -> Rir:
+    """The response up to the end of its early reflections, or of its direct sound."""
+    length_s = EARLY_S if target == "early" else DIRECT_S
+    return replace(rir, samples=rir.samples[: rir.onset + round(length_s * rir.sample_rate) + 1])
+
+
+def convolve(samples: Waveform, rir: Rir) -> Waveform:
+    """The samples in the room, as long as before, without the travel time of the direct sound."""
+    wet = fftconvolve(samples.astype(np.float64), rir.samples.astype(np.float64))
+    return wet[rir.onset : rir.onset + len(samples)].astype(np.float32)

@@ -1,0 +1,146 @@
+"""What a corpus records of itself: every number drawn, every value measured, every byte accounted for.
+
+Row            what row i is, before anything sounds: the draw
+Measured       what came out when it was rendered
+Entry          a row, its measured values, and where its two waveforms lie in the shard's tar
+ShardRecord    one shard's commit object, `shard-<n>.json`: the shard exists once this does
+CorpusRecord   one split's `corpus.json`: the corpus is finished once this exists
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+from pydantic import Field
+
+from simulation.degradations import AnyDegradation
+from simulation.scenario import Scenario
+from simulation.schema import Schema
+from simulation.sources import Split
+
+DIGEST = "^[0-9a-f]{64}$"
+
+
+class Row(Schema):
+    """One mixture, drawn. Holds identities only, never addresses."""
+
+    index: int = Field(ge=0)
+    id: str
+    """Split and index, `train-00000012`."""
+    split: Split
+    case: str
+    """The slice of the scenario that this row belongs to."""
+    speech: str
+    """Id of the utterance."""
+    speaker: str
+    noise: str | None
+    """Group of the noise recording."""
+    room: str | None
+    """Group of the impulse response: the room."""
+    operations: tuple[AnyDegradation, ...]
+    """What happens to the speech, in order; every range is a number here."""
+
+
+class Measured(Schema):
+    """What came out of a rendered row. None where the row has no such operation, or it cannot be measured."""
+
+    samples: int
+    """Length of both waveforms."""
+    gain: float
+    """Applied to both waveforms, so that neither exceeds 0.99."""
+    peak: float
+    """The larger of the two peaks, after the gain."""
+    snr_db: float | None = None
+    """Active speech level over mean noise power, realised."""
+    rt60_s: float | None = None
+    """Of the impulse response: T30, else T20."""
+    drr_db: float | None = None
+    """Of the impulse response: direct to reverberant energy."""
+    cutoff_hz: float | None = None
+    """Of the band limit."""
+
+
+class Span(Schema):
+    """Where a member's bytes lie in a tar."""
+
+    offset: int
+    size: int
+
+
+class Entry(Schema):
+    """One row of a shard, with its two FLAC files."""
+
+    row: Row
+    measured: Measured
+    clean: Span
+    noisy: Span
+
+
+class QuarantinedRow(Schema):
+    """A row that could not be rendered, and why. The reason names no address: it is part of the shard's digest."""
+
+    id: str
+    reason: str
+
+
+class ShardRecord(Schema):
+    """The commit object of one shard. Its own bytes are what the corpus digest is made of."""
+
+    shard: int
+    tar: str
+    """File name, which holds the sha256."""
+    sha256: str = Field(pattern=DIGEST)
+    """Of the tar."""
+    bytes: int
+    """Of the tar."""
+    entries: tuple[Entry, ...]
+    quarantined: tuple[QuarantinedRow, ...]
+
+
+class CommittedShard(Schema):
+    """One line of a corpus: the sha256 of a shard's commit object, and what adds up to the corpus's size."""
+
+    sha256: str = Field(pattern=DIGEST)
+    rows: int
+    samples: int
+    quarantined: int
+
+
+class CorpusRecord(Schema):
+    """`corpus.json`: one finished split of a corpus."""
+
+    scenario: Scenario
+    plan_digest: str = Field(pattern=DIGEST)
+    sources_digest: str = Field(pattern=DIGEST)
+    seed: int
+    render_version: int
+    split: Split
+    shards: tuple[CommittedShard, ...] = Field(min_length=1)
+    corpus_digest: str = Field(pattern=DIGEST)
+    """Of this split: over the ordered shard digests."""
+    libraries: dict[str, str]
+    """Versions of what rendered it."""
+
+    @property
+    def rows(self) -> int:
+        """Rendered rows; those in quarantine do not count."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def hours(self) -> float:
+        """Hours of clean audio."""
+        return sum(shard.samples for shard in self.shards) / self.scenario.sample_rate / 3600
+
+    def prefix(self, shards: int) -> "CorpusRecord":
+        """The record of the first so many shards."""
+        kept = self.shards[:shards]
+        return self.model_copy(update={"shards": kept, "corpus_digest": prefix_digests(kept)[-1]})
+
+
+def prefix_digests(shards: Iterable[CommittedShard]) -> list[str]:
+    """The corpus digest of every prefix, from the empty one (first) to the whole (last): sha256 over shard digests."""
+    running = hashlib.sha256()
+    digests = [running.hexdigest()]
+    for shard in shards:
+        running.update(f"{shard.sha256}\n".encode())
+        digests.append(running.hexdigest())
+    return digests

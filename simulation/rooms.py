@@ -1,0 +1,237 @@
+"""Rooms: room impulse responses (RIRs), what is measured on them, and banks of simulated ones.
+
+A bank is a pure function of (seed, id): nothing is stored, any worker simulates any response alone. Image sources only,
+so there is no randomness in the simulation itself; the rooms are kept dry enough for that to be exact and cheap.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pyroomacoustics
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from simulation.chance import generator
+from simulation.errors import BadAudio, BadSetting
+from simulation.schema import Range, Schema
+
+SPEED_OF_SOUND_M_PER_S = 343.0
+"""In dry air at 20 °C, as in pyroomacoustics."""
+
+PRE_DELAY_SAMPLES = 40
+"""Half the length of pyroomacoustics' fractional delay filter (81): every response starts this late."""
+
+WALL_DISTANCE_M = 0.5
+"""Neither the speaker nor the microphone comes closer to a wall."""
+
+DIRECT_S = 0.0025
+"""The direct sound lasts this long after its arrival; what comes later is the room's."""
+
+ONSET_SHARE = 0.1
+"""Share of the maximum above which the direct sound of a measured response has begun."""
+
+ONSET_TO_PEAK_S = 0.001
+"""The direct sound of a measured response peaks within this time after it has begun."""
+
+STEEPEST_ELEVATION_RAD = 0.35
+"""The speaker's mouth is at most this far above or below the microphone (20°)."""
+
+
+@dataclass(frozen=True)
+class Rir:
+    """A room impulse response, [samples], and the sample at which the direct sound peaks."""
+
+    samples: NDArray[np.float32]
+    onset: int
+    sample_rate: int
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it takes."""
+        return self.samples.nbytes
+
+    @property
+    def direct(self) -> NDArray[np.float32]:
+        """The direct sound: from the start to 2.5 ms after its peak."""
+        return self.samples[: self.onset + round(DIRECT_S * self.sample_rate) + 1]
+
+    def normalised(self) -> "Rir":
+        """Scaled so that the direct sound has unit energy and positive sign."""
+        size = float(np.linalg.norm(self.direct.astype(np.float64)))
+        scale = np.copysign(1.0 / size, self.samples[self.onset])
+        return replace(self, samples=(self.samples * scale).astype(np.float32))
+
+
+def measured_rir(samples: NDArray[np.float32], sample_rate: int) -> Rir:
+    """A recorded response with its onset found by the 10 % rule.
+
+    The first sample above a tenth of the maximum begins the direct sound; its peak, which is what aligns, follows within
+    a millisecond. The maximum itself is no guide: in small rooms a reflection may exceed the direct sound.
+    """
+    size = np.abs(samples)
+    if not size.any():
+        raise BadAudio("the impulse response is silent")
+    begins = int(np.argmax(size > ONSET_SHARE * size.max()))
+    within = size[begins : begins + round(ONSET_TO_PEAK_S * sample_rate) + 1]
+    return Rir(samples, begins + int(np.argmax(within)), sample_rate)
+
+
+def drr_db(rir: Rir) -> float:
+    """Direct-to-reverberant ratio: energy up to 2.5 ms after the direct peak over the energy of the rest."""
+    energy = np.square(rir.samples.astype(np.float64))
+    direct = len(rir.direct)
+    return round(float(10 * np.log10(energy[:direct].sum() / max(energy[direct:].sum(), 1e-12))), 3)
+
+
+def rt60_s(rir: Rir) -> float | None:
+    """Reverberation time by Schroeder's backward integration: T30, else T20, else None where noise hides the decay.
+
+    The level of the noise floor is taken from the last tenth of the response and its energy subtracted before the
+    integration (Chu 1978). A fit needs the floor 10 dB below its lower end (ISO 3382-1).
+    """
+    energy = np.square(rir.samples[rir.onset :].astype(np.float64))
+    floor = energy[-max(len(energy) // 10, 1) :].mean()
+    block = max(round(0.005 * rir.sample_rate), 1)
+    loudest = np.add.reduceat(energy, np.arange(0, len(energy), block)).max() / block
+    headroom_db = 10 * np.log10(loudest / max(floor, 1e-30)) if loudest > 0 else 0.0
+    decay = np.cumsum((energy - floor)[::-1])[::-1]
+    decay_db = 10 * np.log10(np.maximum(decay, 1e-30) / max(decay[0], 1e-30))
+    for lower_db in (-35.0, -25.0):
+        if headroom_db >= 10.0 - lower_db and decay_db.min() < lower_db:
+            return _decay_time_s(decay_db, lower_db, rir.sample_rate)
+    return None
+
+
+def _decay_time_s(decay_db: NDArray[np.float64], lower_db: float, sample_rate: int) -> float:
+    """Time for 60 dB along a line fitted between -5 dB and `lower_db`."""
+    start, end = (int(np.argmax(decay_db < level)) for level in (-5.0, lower_db))
+    if end - start < 2:
+        return round(60 / (5.0 - lower_db) * end / sample_rate, 4)
+    slope_db = np.polyfit(np.arange(start, end) / sample_rate, decay_db[start:end], 1)[0]
+    return round(float(-60 / slope_db), 4)
+
+
+class RoomBank(Schema):
+    """Shoebox rooms, drawn uniformly from these ranges; each split has rooms of its own.
+
+    Ids look like those of recordings: `room/train/0012/3` is position 3 in room 12 of the split `train`.
+    """
+
+    rooms: int = Field(default=40, ge=1)
+    """Rooms in each split."""
+
+    positions: int = Field(default=4, ge=1)
+    """Positions of speaker and microphone in each room."""
+
+    length_m: Range = Range(low=4.0, high=7.0)
+    width_m: Range = Range(low=3.5, high=5.5)
+    height_m: Range = Range(low=2.4, high=3.2)
+
+    rt60_s: Range = Range(low=0.15, high=0.4)
+    """Asked of the walls, by the inverse of Sabine's formula; what comes out is measured and some 10-30 % longer."""
+
+    distance_m: Range = Range(low=0.5, high=2.0)
+    """From the speaker to the microphone."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> "RoomBank":
+        narrowest_m = min(self.length_m.low, self.width_m.low) - 2 * WALL_DISTANCE_M
+        if not 0.1 <= self.distance_m.low <= self.distance_m.high <= narrowest_m:
+            raise ValueError(f"distance_m must lie between 0.1 and {narrowest_m:g} m to fit into the smallest room")
+        if self.height_m.low < 2.2:
+            raise ValueError(
+                f"height_m starts at {self.height_m.low:g}; a room that people speak in has at least 2.2 m"
+            )
+        try:
+            pyroomacoustics.inverse_sabine(self.rt60_s.low, [self.length_m.high, self.width_m.high, self.height_m.high])
+        except ValueError:
+            raise ValueError(f"rt60_s {self.rt60_s.low:g} is too short for the largest of these rooms") from None
+        return self
+
+    def groups(self, split: str) -> dict[str, list[str]]:
+        """The ids of a split's responses, by room."""
+        rooms = [f"room/{split}/{room:04d}" for room in range(self.rooms)]
+        return {room: [f"{room}/{position}" for position in range(self.positions)] for room in rooms}
+
+    def simulate(self, seed: int, rir_id: str, sample_rate: int) -> Rir:
+        """The response with this id; onset by geometry."""
+        return _Placement(self, seed, rir_id).simulate(sample_rate)
+
+
+def is_simulated(rir_id: str) -> bool:
+    """Whether an id belongs to a bank and not to a recording."""
+    return rir_id.startswith("room/")
+
+
+def simulated_room(rir_id: str) -> str:
+    """The room of a bank's response: what splits are disjoint by."""
+    return rir_id.rpartition("/")[0]
+
+
+@dataclass(frozen=True)
+class _Placement:
+    """One speaker and one microphone in one room, every number drawn from the bank's ranges."""
+
+    bank: RoomBank
+    seed: int
+    rir_id: str
+
+    @cached_property
+    def size_m(self) -> NDArray[np.float64]:
+        """Length, width, height."""
+        room = simulated_room(self.rir_id)
+        ranges = {"length_m": self.bank.length_m, "width_m": self.bank.width_m, "height_m": self.bank.height_m}
+        return np.array([span.draw(generator(self.seed, room, name)) for name, span in ranges.items()])
+
+    @cached_property
+    def rt60_s(self) -> float:
+        """Asked, not measured."""
+        return self.bank.rt60_s.draw(generator(self.seed, simulated_room(self.rir_id), "rt60_s"))
+
+    def travel_samples(self, sample_rate: int) -> int:
+        """How long the direct sound travels: whole samples, so that the direct pulse is sharp and its onset exact."""
+        distance_m = self.bank.distance_m.draw(generator(self.seed, self.rir_id, "distance_m"))
+        return max(round(distance_m / SPEED_OF_SOUND_M_PER_S * sample_rate), 1)
+
+    def places(self, distance_m: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Microphone and speaker, this far apart; tried until both keep their distance from the walls."""
+        rng = generator(self.seed, self.rir_id, "places")
+        room_for_m = self.size_m - 2 * WALL_DISTANCE_M
+        for _ in range(10_000):
+            microphone = WALL_DISTANCE_M + room_for_m * rng.random(3)
+            azimuth = 2 * np.pi * rng.random()
+            elevation = STEEPEST_ELEVATION_RAD * (2 * rng.random() - 1)
+            level = np.cos(elevation)
+            direction = np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)])
+            speaker = microphone + distance_m * direction
+            if np.all(speaker > WALL_DISTANCE_M) and np.all(speaker < self.size_m - WALL_DISTANCE_M):
+                return microphone, speaker
+        raise BadSetting(f"{distance_m:g} m do not fit into a room of {self.size_m.round(2)} m; lower distance_m")
+
+    def simulate(self, sample_rate: int) -> Rir:
+        """Image sources up to the order that the decay needs, on one thread."""
+        travel = self.travel_samples(sample_rate)
+        microphone, speaker = self.places(travel * SPEED_OF_SOUND_M_PER_S / sample_rate)
+        absorption, max_order = pyroomacoustics.inverse_sabine(self.rt60_s, self.size_m)
+        with _one_thread():
+            room = pyroomacoustics.ShoeBox(
+                self.size_m, fs=sample_rate, materials=pyroomacoustics.Material(absorption), max_order=max_order
+            )
+            room.add_source(speaker)
+            room.add_microphone(microphone)
+            room.compute_rir()
+        return Rir(np.asarray(room.rir[0][0], dtype=np.float32), PRE_DELAY_SAMPLES + travel, sample_rate)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """pyroomacoustics on one thread: workers share the machine, and sums keep their order."""
+    before = pyroomacoustics.constants.get("num_threads")
+    pyroomacoustics.constants.set("num_threads", 1)
+    try:
+        yield
+    finally:
+        pyroomacoustics.constants.set("num_threads", before)

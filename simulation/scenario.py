@@ -1,0 +1,158 @@
+"""Scenarios: what a corpus is made of. Sources, cases of degradations with ranges, size and seed; the named ones.
+
+A case is a slice of the corpus: its degradations, in the order in which they happen. Row i's case is a pure function of
+i, by a fixed pattern that spreads the cases evenly, so every prefix of a corpus has nearly the asked shares.
+"""
+
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from simulation.degradations import AnyDegradation
+from simulation.degradations.band_limit import BandLimit
+from simulation.degradations.base import Choice
+from simulation.degradations.noise import AddNoise
+from simulation.degradations.reverb import Reverberate
+from simulation.errors import UnknownName
+from simulation.rooms import RoomBank
+from simulation.schema import Range, Schema
+
+NAME = "^[a-z0-9_]+$"
+
+SPEECH_LABEL = "speech"
+"""The label under which the utterance itself is drawn; no degradation may take it."""
+
+
+class Case(Schema):
+    """One slice of a corpus: a name, how often it comes, and what happens to the speech, in order."""
+
+    name: str = Field(pattern=NAME)
+
+    share: int = Field(default=1, ge=1, le=1000)
+    """Rows of this case to those of the others."""
+
+    degradations: tuple[AnyDegradation, ...] = Field(min_length=1)
+    """In order of operation; names unique, since they key the draws."""
+
+    @model_validator(mode="after")
+    def _names_unique(self) -> "Case":
+        names = [degradation.name for degradation in self.degradations]
+        if len(set(names)) < len(names) or SPEECH_LABEL in names:
+            raise ValueError(
+                f"the degradations of case {self.name!r} are named {', '.join(names)}; give each a label of its own,"
+                f" other than {SPEECH_LABEL!r}"
+            )
+        return self
+
+
+class Size(Schema):
+    """How much of the plan is rendered; rounded up to whole shards. No part of a corpus's identity."""
+
+    train_hours: float = Field(gt=0.0)
+    valid_rows: int = Field(ge=1)
+    test_rows: int = Field(ge=1)
+
+
+class Scenario(Schema):
+    """A named recipe for a corpus."""
+
+    name: str = Field(pattern=NAME)
+
+    sample_rate: int = Field(default=16_000, ge=4000, le=192_000)
+    """Of the corpus, in Hz; sources at other rates are resampled."""
+
+    bit_depth: Literal[16, 24] = 16
+    """Of the FLAC in the shards."""
+
+    speech: str = "sample"
+    noise: str = "sample"
+    rirs: str = "sample"
+    """Source corpora: `sample` (shipped), a folder, a CSV manifest or a bucket prefix. No part of the identity: that is
+    what the source manifest's digest is for."""
+
+    rooms: RoomBank | None = None
+    """Simulated rooms beside the measured ones."""
+
+    cases: tuple[Case, ...] = Field(min_length=1)
+
+    rows_per_shard: int = Field(default=32, ge=1, le=10_000)
+
+    size: Size
+
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _case_names_unique(self) -> "Scenario":
+        names = [case.name for case in self.cases]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the cases are named {', '.join(names)}; give each a name of its own")
+        return self
+
+    @cached_property
+    def pattern(self) -> tuple[int, ...]:
+        """Which case each row of a cycle belongs to."""
+        return _spread(tuple(case.share for case in self.cases))
+
+    def case_of(self, index: int) -> Case:
+        """The case of row `index`, in any split."""
+        return self.cases[self.pattern[index % len(self.pattern)]]
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two corpora the same: all but their size, the seed (which may be overridden) and addresses."""
+        return self.model_dump(mode="json", exclude={"size", "seed", "speech", "noise", "rirs"})
+
+    @property
+    def kinds(self) -> set[str]:
+        """Kinds of recordings the degradations choose from, beside speech."""
+        values = (
+            getattr(degradation, name)
+            for case in self.cases
+            for degradation in case.degradations
+            for name in type(degradation).model_fields
+        )
+        return {value.of for value in values if isinstance(value, Choice)}
+
+
+@lru_cache
+def _spread(shares: tuple[int, ...]) -> tuple[int, ...]:
+    """A cycle in which each case comes as often as its share says, as evenly as whole rows allow."""
+    places = [((turn + 0.5) / share, case) for case, share in enumerate(shares) for turn in range(share)]
+    return tuple(case for _, case in sorted(places))
+
+
+def sample() -> Scenario:
+    """The shipped corpus at 16 kHz, in four slices; small enough to build in a minute on a laptop.
+
+    `all` follows the signal model y = h(x * r) + n of DM: room, then band limit, then noise. Noise has five rows of
+    eight, so that its slice of the test split (160 of 256 rows) can carry the comparison a promotion rests on.
+    """
+    noise = AddNoise(snr_db=Range(low=-5.0, high=15.0))
+    reverb = Reverberate(target="early")
+    band_limit = BandLimit(cutoff_hz=Range(low=1000.0, high=4000.0))
+    return Scenario(
+        name="sample",
+        rooms=RoomBank(),
+        cases=(
+            Case(name="noise", share=5, degradations=(noise,)),
+            Case(name="reverb", share=1, degradations=(reverb,)),
+            Case(name="band_limit", share=1, degradations=(band_limit,)),
+            Case(name="all", share=1, degradations=(reverb, band_limit, noise)),
+        ),
+        rows_per_shard=32,
+        size=Size(train_hours=0.7, valid_rows=32, test_rows=256),
+        seed=0,
+    )
+
+
+SCENARIOS: dict[str, Callable[[], Scenario]] = {
+    "sample": sample,
+}
+
+
+def scenario(name: str) -> Scenario:
+    """The scenario of this name; `UnknownName` lists those that exist."""
+    if name not in SCENARIOS:
+        raise UnknownName("scenario", name, SCENARIOS)
+    return SCENARIOS[name]()

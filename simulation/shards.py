@@ -1,0 +1,168 @@
+"""Mixtures <-> shards: byte-reproducible tars of FLAC pairs, and the commit that makes them exist.
+
+A shard is two objects. `shard-<n>-<sha256>.tar` is written first; its name is its content, so writing it twice is
+harmless. `shard-<n>.json`, the commit object, is created next, by a conditional write that never overwrites. Readers
+trust commit objects only; a tar without one is what a lost worker left behind.
+"""
+
+import hashlib
+import io
+import re
+import tarfile
+from collections.abc import Iterable, Sequence
+
+from simulation import audio, storage
+from simulation.degradations.base import Mixture
+from simulation.errors import BadSetting, CorpusDamaged, NotReproducible
+from simulation.manifest import CommittedShard, CorpusRecord, Entry, Measured, QuarantinedRow, Row, ShardRecord, Span
+
+TAR_HEADER_BYTES = 512
+
+RECORD = "corpus.json"
+
+SIZE_NAME = re.compile(r"corpus-(\d{6,})\.json$")
+"""The record of one size of a corpus, by its number of shards."""
+
+COMMIT_NAME = re.compile(r"shard-(\d{6,})\.json$")
+
+
+def commit_name(shard: int) -> str:
+    """`shard-000003.json`."""
+    return f"shard-{shard:06d}.json"
+
+
+def pack(
+    shard: int,
+    rendered: Iterable[tuple[Row, Mixture, Measured]],
+    quarantined: Sequence[QuarantinedRow],
+    bit_depth: int,
+) -> tuple[bytes, ShardRecord]:
+    """The tar of these rows and the record that goes with it; equal rows give equal bytes."""
+    buffer = io.BytesIO()
+    entries = []
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for row, mixture, measured in sorted(rendered, key=lambda one: one[0].id):
+            spans = {
+                side: _add(tar, f"{row.id}.{side}.flac", audio.encode_flac(samples, mixture.sample_rate, bit_depth))
+                for side, samples in (("clean", mixture.clean), ("noisy", mixture.noisy))
+            }
+            entries.append(Entry(row=row, measured=measured, clean=spans["clean"], noisy=spans["noisy"]))
+    data = buffer.getvalue()
+    sha256 = hashlib.sha256(data).hexdigest()
+    record = ShardRecord(
+        shard=shard,
+        tar=f"shard-{shard:06d}-{sha256}.tar",
+        sha256=sha256,
+        bytes=len(data),
+        entries=tuple(entries),
+        quarantined=tuple(quarantined),
+    )
+    return data, record
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Span:
+    """Append a member without owner, time or other circumstance; where its bytes lie."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    member.mode = 0o644
+    span = Span(offset=tar.offset + TAR_HEADER_BYTES, size=len(data))
+    tar.addfile(member, io.BytesIO(data))
+    return span
+
+
+def commit(address: str, tar: bytes, record: ShardRecord) -> CommittedShard:
+    """Write the tar, then the commit object. If somebody was faster, what lies there must be equal.
+
+    `NotReproducible` if another tar or other values were committed; nothing is ever overwritten.
+    """
+    tar_address = storage.join(address, record.tar)
+    if not storage.create(tar_address, tar) and hashlib.sha256(storage.read(tar_address)).hexdigest() != record.sha256:
+        raise CorpusDamaged(f"{tar_address} differs from the digest in its name. Delete it and simulate again.")
+    data = record.canonical()
+    commit_address = storage.join(address, commit_name(record.shard))
+    if not storage.create(commit_address, data) and (found := storage.read(commit_address)) != data:
+        raise NotReproducible(
+            f"{commit_address} was committed with sha256 {_sha256(found)[:12]}…, and rendering it again gave"
+            f" {_sha256(data)[:12]}…. Nothing was overwritten. One plan must give one result: look at the library"
+            " versions in corpus.json, and raise RENDER_VERSION if rendering was changed on purpose."
+        )
+    return committed_shard(data, record)
+
+
+def committed(address: str) -> dict[int, CommittedShard]:
+    """The finished shards below a split's address, by number: one listing, then parallel reads of commit objects.
+
+    A shard whose tar is missing counts as unfinished: rendering it again puts the tar back.
+    """
+    below = {stored.address for stored in storage.listing(address)}
+    commits = {int(match[1]): name for name in below if (match := COMMIT_NAME.search(name))}
+    numbers = sorted(commits)
+    found = storage.read_many(commits[number] for number in numbers)
+    records = {number: (data, parse_commit(data, commits[number])) for number, data in zip(numbers, found, strict=True)}
+    return {
+        number: committed_shard(data, record)
+        for number, (data, record) in records.items()
+        if storage.join(address, record.tar) in below
+    }
+
+
+def parse_commit(data: bytes, address: str) -> ShardRecord:
+    """The record in a commit object; `CorpusDamaged` if it is none."""
+    try:
+        return ShardRecord.parse(data, address)
+    except BadSetting as error:
+        raise CorpusDamaged(f"{error} Delete this object and simulate again.") from None
+
+
+def committed_shard(data: bytes, record: ShardRecord) -> CommittedShard:
+    """The line of a corpus that stands for a commit object with these bytes."""
+    return CommittedShard(
+        sha256=_sha256(data),
+        rows=len(record.entries),
+        samples=sum(entry.measured.samples for entry in record.entries),
+        quarantined=len(record.quarantined),
+    )
+
+
+def publish(address: str, record: CorpusRecord) -> None:
+    """Write corpus.json, last of all. Of corpora of several sizes at one address the largest stands there.
+
+    Each size first leaves a record of its own, which is never overwritten; corpus.json is then made a copy of the
+    largest, and looked at again. So a slow writer of a small corpus cannot undo a larger one: it sees that one's record.
+    """
+    data = record.canonical()
+    storage.create(storage.join(address, f"corpus-{len(record.shards):06d}.json"), data)
+    pointer = storage.join(address, RECORD)
+    published = ""
+    while published != (largest := _largest_size(address)):
+        wanted = storage.read(largest)
+        _check_prefix(record, parse_record(wanted, largest), largest)
+        if not storage.create(pointer, wanted) and storage.read(pointer) != wanted:
+            storage.replace(pointer, wanted)
+        published = largest
+
+
+def _largest_size(address: str) -> str:
+    """The record of the largest corpus that was ever finished here."""
+    sizes = {int(match[1]): at.address for at in storage.listing(address) if (match := SIZE_NAME.search(at.address))}
+    return sizes[max(sizes)]
+
+
+def _check_prefix(ours: CorpusRecord, largest: CorpusRecord, address: str) -> None:
+    """What stands at the address must begin with what we rendered, or the other way round."""
+    if not all(a.sha256 == b.sha256 for a, b in zip(ours.shards, largest.shards, strict=False)):
+        raise NotReproducible(
+            f"{address} lists other shards than were rendered now for the same plan. Run `unmuffle corpus verify` on it."
+        )
+
+
+def parse_record(data: bytes, address: str) -> CorpusRecord:
+    """The record in a corpus.json; `CorpusDamaged` if it is none."""
+    try:
+        return CorpusRecord.parse(data, address)
+    except BadSetting as error:
+        raise CorpusDamaged(f"{error} Delete this object and simulate again.") from None
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
