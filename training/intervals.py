@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 
 
 class Interval(Schema):
-    """A mean over utterances with its 95 % interval."""
+    """A mean over utterances with its interval, at 95 % unless another confidence was asked for."""
 
     mean: float
     low: float | None
@@ -49,7 +49,7 @@ class Bootstrap:
         for labels in self.labels:
             self.weights *= _weights(labels, rng, replicates)
 
-    def interval(self, values: np.ndarray) -> Interval | None:
+    def interval(self, values: np.ndarray, confidence: float = CONFIDENCE) -> Interval | None:
         """The mean of `values` [utterances] and its interval; NaN marks an utterance without a value.
 
         The interval is mean ± t · s, where s is the standard deviation of the replicates' means and t has as many
@@ -63,12 +63,14 @@ class Bootstrap:
             for labels in self.labels
         )
         mean = float(values[scored].mean())
-        spread = self._spread(values, scored, counts)
+        spread = self._spread(values, scored, counts, confidence)
         if spread is None:
             return Interval(mean=mean, low=None, high=None, n=int(scored.sum()), clusters=counts)
         return Interval(mean=mean, low=mean - spread, high=mean + spread, n=int(scored.sum()), clusters=counts)
 
-    def _spread(self, values: np.ndarray, scored: np.ndarray, counts: tuple[int, ...]) -> float | None:
+    def _spread(
+        self, values: np.ndarray, scored: np.ndarray, counts: tuple[int, ...], confidence: float
+    ) -> float | None:
         """Half the width of the interval."""
         several = [count for count in counts if count > 1]
         if not several:
@@ -76,7 +78,7 @@ class Bootstrap:
         weights = self.weights[:, scored]
         mass = weights.sum(axis=1)
         means = (weights @ values[scored])[mass > 0] / mass[mass > 0]
-        return float(student_t.ppf(0.5 + CONFIDENCE / 2, min(several) - 1) * means.std(ddof=1))
+        return float(student_t.ppf(0.5 + confidence / 2, min(several) - 1) * means.std(ddof=1))
 
 
 def clustered_interval(

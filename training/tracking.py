@@ -349,12 +349,11 @@ class Tracking:
         """Turn MLflow's own errors into ours: `Unreachable` when it may answer later, else `TrackingProblem`."""
         self._import()
         from mlflow.exceptions import MlflowException
-        from requests import RequestException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
             yield
-        except (RequestException, SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError) as error:  # what requests raises is an OSError
             raise self._unreachable(error) from error
         except MlflowException as error:
             if error.error_code in _OUTAGE:

@@ -1,0 +1,343 @@
+"""The gate: candidates against an opponent, on the utterances of the gate corpus, by a written policy. Pure.
+
+A candidate wins where it is shown to be better in the policy's main metric and shown not to be worse in the others.
+Differences are paired by utterance, their intervals clustered by speaker and noise recording. With several candidates,
+chance has several tries; Holm's procedure keeps the risk of any false winner at `alpha`: all are judged at
+alpha / (candidates left), those that win leave, and the rest are judged again. Whatever is missing is a no.
+
+Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from simulation.schema import Schema
+from training.intervals import Bootstrap, Interval
+from training.metrics import METRICS
+from training.registry import known_use
+
+UNPROCESSED = "unprocessed"
+"""The opponent where there is no champion: the input itself."""
+
+
+class NotWorse(Schema):
+    """A metric in which a winner must not lose more than a margin."""
+
+    metric: str
+    margin: float
+    """In the unit of the metric; the whole interval of the difference must lie above minus this."""
+
+
+class Policy(Schema):
+    """What it takes to become champion. A change of any number is a new revision."""
+
+    name: str
+    revision: int
+    metric: str = "si_sdr"
+    """The main metric: it decides who wins, and who wins by most."""
+    minimum_gain: float = 0.1
+    """In the unit of the main metric; the whole interval of the gain must lie above it."""
+    not_worse: tuple[NotWorse, ...] = ()
+    slices: tuple[str, ...] = ()
+    """The slices that decide, pooled. None of them in the gate corpus, or none named: all slices decide."""
+    harm_margin: float = 1.0
+    """Against a champion, a slice whose whole interval in the main metric lies below minus this vetoes the winner.
+
+    The unprocessed input has no such veto: a first champion that harms a slice is better than none, and is shown so.
+    """
+    alpha: float = 0.05
+    """Risk that any candidate of a run wins by chance (two-sided, so intervals of a single candidate are at 95 %)."""
+    minimum_utterances: int = 30
+    seed: int = 0
+    """Of the bootstrap."""
+
+
+POLICIES = {
+    "denoise-16k": Policy(
+        name="denoise-16k",
+        revision=1,
+        not_worse=(NotWorse(metric="pesq", margin=0.05), NotWorse(metric="stoi", margin=0.005)),
+        slices=("noise",),
+    ),
+    "fullband-48k": Policy(
+        name="fullband-48k",
+        revision=1,
+        not_worse=(NotWorse(metric="lsd", margin=0.1), NotWorse(metric="stoi", margin=0.005)),
+    ),
+}
+
+
+def policy_for(use: str) -> Policy:
+    """The policy of a use; UnknownName for a use that does not exist."""
+    known_use(use)
+    return POLICIES[use]
+
+
+class Difference(Schema):
+    """Candidate minus opponent in one metric, turned so that more is better, over the slices that decide."""
+
+    metric: str
+    interval: Interval
+    """At the judgement's confidence."""
+    left_out: int
+    """Utterances of these slices on which the opponent has no value."""
+    must_exceed: float
+    """The whole interval has to lie above this; `met` says whether it does."""
+    met: bool
+
+
+class SliceGain(Schema):
+    """The gain in the main metric in one slice; worse slices are shown whatever the verdict."""
+
+    slice: str
+    interval: Interval
+    worse: bool
+    """The mean is below 0."""
+    vetoes: bool
+
+
+class Judgement(Schema):
+    """What the gate found for one candidate."""
+
+    candidate: str
+    wins: bool
+    confidence: float | None
+    """Of every interval here, after Holm."""
+    gain: Difference | None
+    others: tuple[Difference, ...]
+    slices: tuple[SliceGain, ...]
+    reason: str
+    """One sentence."""
+
+
+class Verdict(Schema):
+    """Who becomes champion, if anybody, and every number behind it."""
+
+    policy: Policy
+    opponent: str
+    slices: tuple[str, ...]
+    """The slices that decided."""
+    judgements: tuple[Judgement, ...]
+    ranking: tuple[str, ...]
+    """Candidates that could be judged, best first by the mean of the main metric."""
+    winner: str | None
+    reason: str
+
+
+def verdict(scores: pd.DataFrame, opponent: str, candidates: Sequence[str], policy: Policy) -> Verdict:
+    """Judge candidates by a table of scores: one line per `row` and `system`, with `case`, `speaker`, `noise`, metrics.
+
+    `opponent` is the champion's name in the column `system`, or `unprocessed`. The table is that of the gate corpus.
+    """
+    bench = _Bench(scores, opponent, policy)
+    names = list(dict.fromkeys(candidates))
+    complaints = {name: bench.complaint(name) for name in names}
+    judged = _holm(bench, [name for name in names if complaints[name] is None])
+    judgements = tuple(judged.get(name) or _refused(name, str(complaints[name])) for name in names)
+    ranking = sorted(judged, key=lambda name: (-_mean(judged[name]), name))
+    winner = next((name for name in ranking if judged[name].wins), None)
+    return Verdict(
+        policy=policy,
+        opponent=opponent,
+        slices=bench.slices,
+        judgements=judgements,
+        ranking=tuple(ranking),
+        winner=winner,
+        reason=_summary(winner, judgements, opponent),
+    )
+
+
+def _holm(bench: "_Bench", candidates: list[str]) -> dict[str, Judgement]:
+    """Judge all at alpha over how many are left, let the winners leave, and repeat until nobody wins any more."""
+    left = list(candidates)
+    final: dict[str, Judgement] = {}
+    while left:
+        confidence = 1 - bench.policy.alpha / len(left)
+        judged = {name: bench.judge(name, confidence) for name in left}
+        winners = [name for name in left if judged[name].wins]
+        final |= judged if not winners else {name: judged[name] for name in winners}
+        left = [name for name in left if name not in final]
+    return final
+
+
+def _refused(candidate: str, complaint: str) -> Judgement:
+    return Judgement(
+        candidate=candidate,
+        wins=False,
+        confidence=None,
+        gain=None,
+        others=(),
+        slices=(),
+        reason=f"cannot be judged: {complaint}",
+    )
+
+
+def _mean(judgement: Judgement) -> float:
+    assert judgement.gain is not None
+    return judgement.gain.interval.mean
+
+
+def _summary(winner: str | None, judgements: tuple[Judgement, ...], opponent: str) -> str:
+    if winner is not None:
+        return f"{winner} " + next(each.reason for each in judgements if each.candidate == winner)
+    each = "; ".join(f"{judgement.candidate} {judgement.reason}" for judgement in judgements)
+    return f"nobody wins over {opponent}: {each or 'there are no candidates'}"
+
+
+class _Bench:
+    """The scores, arranged for questions about one candidate at a time."""
+
+    def __init__(self, scores: pd.DataFrame, opponent: str, policy: Policy) -> None:
+        self.opponent = opponent
+        self.policy = policy
+        self.metrics = (policy.metric, *(other.metric for other in policy.not_worse))
+        needed = ["row", "system", "case", "speaker", "noise", *self.metrics]
+        self.absent = [column for column in needed if column not in scores.columns]
+        self.scores = scores.reindex(columns=needed)
+        self.reference = self._table(opponent)
+
+    def _table(self, system: str) -> pd.DataFrame:
+        """The utterances of one system, by row."""
+        return self.scores[self.scores["system"] == system].set_index("row").sort_index()
+
+    @cached_property
+    def cases(self) -> tuple[str, ...]:
+        """Every slice of the gate corpus."""
+        return tuple(sorted(self.reference["case"].unique()))
+
+    @cached_property
+    def slices(self) -> tuple[str, ...]:
+        """Those that decide."""
+        return tuple(case for case in self.cases if case in self.policy.slices) or self.cases
+
+    @cached_property
+    def _deciding(self) -> "_Utterances":
+        return _Utterances(self.reference[self.reference["case"].isin(self.slices)], self.policy.seed)
+
+    @cached_property
+    def _by_slice(self) -> "dict[str, _Utterances]":
+        by_case = self.reference.groupby("case")
+        return {str(case): _Utterances(rows, self.policy.seed) for case, rows in by_case}
+
+    def complaint(self, candidate: str) -> str | None:
+        """Why a candidate cannot be judged, or None."""
+        table = self._table(candidate)
+        if self.absent:
+            return f"the scores lack the columns {', '.join(self.absent)}"
+        if candidate == self.opponent:
+            return "it is the opponent itself"
+        if self.reference.empty or table.empty:
+            return f"there are no scores of {self.opponent if self.reference.empty else candidate}"
+        if self.reference.index.has_duplicates or table.index.has_duplicates:
+            return "utterances were scored twice"
+        if apart := len(self.reference.index.symmetric_difference(table.index)):
+            return f"{apart} utterances were scored for it only or for {self.opponent} only"
+        return self._failures(table) or self._too_few()
+
+    def _failures(self, table: pd.DataFrame) -> str | None:
+        for metric in self.metrics:
+            failed = int((_finite(self.reference[metric]) & ~_finite(table[metric])).sum())
+            if failed:
+                return f"{METRICS[metric].title} failed on {failed} utterances where {self.opponent} has a value"
+        return None
+
+    def _too_few(self) -> str | None:
+        for metric in self.metrics:
+            scored = int(_finite(self._deciding.rows[metric]).sum())
+            if scored < self.policy.minimum_utterances:
+                return (
+                    f"{METRICS[metric].title} has values on {scored} utterances of the deciding slices, "
+                    f"fewer than the {self.policy.minimum_utterances} the policy asks for"
+                )
+        return None
+
+    def judge(self, candidate: str, confidence: float) -> Judgement:
+        """All numbers of one candidate, with every interval at this confidence."""
+        table, policy = self._table(candidate), self.policy
+        gain = self._deciding.difference(table, policy.metric, confidence, policy.minimum_gain)
+        others = tuple(
+            self._deciding.difference(table, other.metric, confidence, -other.margin) for other in policy.not_worse
+        )
+        slices = tuple(self._slice_gains(table, confidence))
+        wins = gain.met and all(other.met for other in others) and not any(each.vetoes for each in slices)
+        return Judgement(
+            candidate=candidate,
+            wins=wins,
+            confidence=confidence,
+            gain=gain,
+            others=others,
+            slices=slices,
+            reason=_sentence(self.opponent, gain, others, slices),
+        )
+
+    def _slice_gains(self, table: pd.DataFrame, confidence: float) -> Iterator[SliceGain]:
+        for name, utterances in self._by_slice.items():
+            interval = utterances.gain(table, self.policy.metric, confidence)
+            if interval is None:
+                continue
+            harmed = interval.high is not None and interval.high < -self.policy.harm_margin
+            vetoes = harmed and self.opponent != UNPROCESSED
+            yield SliceGain(slice=name, interval=interval, worse=interval.mean < 0, vetoes=vetoes)
+
+
+class _Utterances:
+    """Some utterances of the opponent, with one bootstrap for every comparison on them."""
+
+    def __init__(self, rows: pd.DataFrame, seed: int) -> None:
+        self.rows = rows
+        clusters = [[None if pd.isna(label) else str(label) for label in rows[way]] for way in ("speaker", "noise")]
+        self._bootstrap = Bootstrap(clusters, seed)
+
+    def gain(self, table: pd.DataFrame, metric: str, confidence: float) -> Interval | None:
+        """Of a candidate's table over these utterances; None where no utterance has a value."""
+        direction = 1.0 if METRICS[metric].higher_is_better else -1.0
+        values = direction * (table[metric].reindex(self.rows.index) - self.rows[metric])
+        return self._bootstrap.interval(values.to_numpy(dtype=np.float64), confidence)
+
+    def difference(self, table: pd.DataFrame, metric: str, confidence: float, must_exceed: float) -> Difference:
+        """The same as a requirement; some utterance has a value, or there would have been a complaint."""
+        interval = self.gain(table, metric, confidence)
+        assert interval is not None
+        return Difference(
+            metric=metric,
+            interval=interval,
+            left_out=len(self.rows) - interval.n,
+            must_exceed=must_exceed,
+            met=interval.low is not None and interval.low > must_exceed,
+        )
+
+
+def _sentence(opponent: str, gain: Difference, others: tuple[Difference, ...], slices: tuple[SliceGain, ...]) -> str:
+    """Won, tied or lost, by how much, and what else stands in the way or should be known."""
+    numbers = ", ".join(_shown(each.metric, each.interval) for each in (gain, *others))
+    doubts = [f"{METRICS[each.metric].title} may be worse" for each in others if not each.met]
+    doubts += [f"it harms the slice {each.slice}" for each in slices if each.vetoes]
+    worse = [f"{each.slice} ({_shown(gain.metric, each.interval)})" for each in slices if each.worse]
+    if not gain.met:
+        outcome = _short_of(opponent, gain)
+    elif doubts:
+        outcome = f"gains over {opponent}, but {' and '.join(doubts)}"
+    else:
+        outcome = f"wins over {opponent}"
+    return f"{outcome}: {numbers}" + (f"; worse in {', '.join(worse)}" if worse else "")
+
+
+def _short_of(opponent: str, gain: Difference) -> str:
+    if gain.interval.high is not None and gain.interval.high < 0:
+        return f"loses to {opponent}"
+    if gain.interval.low is None:
+        return f"has too few speakers or noises for an interval against {opponent}"
+    return f"is tied with {opponent}, as the interval is not wholly above {gain.must_exceed:g}"
+
+
+def _shown(metric: str, interval: Interval) -> str:
+    digits, unit = (2, " dB") if METRICS[metric].unit == "dB" else (3, "")
+    ends = "" if interval.low is None else f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    return f"{METRICS[metric].title} {interval.mean:+.{digits}f}{unit}{ends}"
+
+
+def _finite(values: pd.Series) -> pd.Series:
+    return pd.Series(np.isfinite(values.to_numpy(dtype=np.float64)), index=values.index)
