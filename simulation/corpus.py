@@ -16,7 +16,6 @@ from simulation.degradations.base import Mixture
 from simulation.draw import Plan, draw, plan_digest
 from simulation.errors import (
     BadAudio,
-    BadSetting,
     CorpusDamaged,
     CorpusIncomplete,
     ManifestMismatch,
@@ -151,7 +150,7 @@ def _prefix_with(record: CorpusRecord, digest: str, address: str) -> int:
     if digest not in digests[1:]:
         raise ManifestMismatch(
             f"No prefix of the corpus at {address} has the digest {digest[:12]}…; all {len(record.shards)} shards have"
-            f" {record.corpus_digest[:12]}…. Expected the corpus that was asked for: build it again, or ask for this one."
+            f" {record.corpus_digest[:12]}…. Build the corpus that was asked for, or ask for this one."
         )
     return digests.index(digest)
 
@@ -244,7 +243,7 @@ def replay(
 ) -> Mixture:
     """Draw and render one row alone, from the scenario and the sources, and compare it with the stored FLAC.
 
-    `address` is that of the row's split or of the corpus; the sources are scanned where corpus.json says, or where told.
+    `address` is that of the row's split or of the corpus; sources are scanned where corpus.json says, or where told.
     Raises ManifestMismatch where they are not the same sources, NotReproducible where row or samples differ.
     """
     corpus = Corpus.open(_split_address(storage.normal(address), row_id))
@@ -284,7 +283,7 @@ def _plan_again(corpus: Corpus, moved: dict[str, str | None]) -> Plan:
     if found.digest() != record.sources_digest:
         raise ManifestMismatch(
             f"The sources at {at.speech}, {at.noise} and {at.rirs} have the digest {found.digest()[:12]}…;"
-            f" {corpus.address} was made from {record.sources_digest[:12]}…. Put the same recordings there, or say where"
-            " they are now."
+            f" {corpus.address} was made from {record.sources_digest[:12]}…. Put the same recordings there, or say"
+            " where they are now."
         )
     return Plan(record.scenario, found, record.seed)

@@ -19,7 +19,7 @@ from simulation.render import RENDER_VERSION
 from simulation.rooms import is_simulated, simulated_room
 from simulation.scenario import SPEECH_LABEL, Scenario
 from simulation.schema import canonical_json
-from simulation.sources import SPLITS, Kind, Recording, SourceManifest, Split
+from simulation.sources import KINDS, SPLITS, Kind, Recording, SourceManifest, Split
 
 Groups = dict[str, Sequence[str]]
 """Recordings' ids by group (speaker, noise recording, room), in order."""
@@ -34,7 +34,7 @@ class Plan:
     seed: int
 
     def __post_init__(self) -> None:
-        needed: set[Kind] = {"speech", *self.scenario.kinds}
+        needed: set[Kind] = {"speech"} | self.scenario.kinds
         for kind in sorted(needed):
             self._check_every_split_has(kind)
             self._check_disjoint(kind)
@@ -50,9 +50,9 @@ class Plan:
         return f"{self.scenario.name}@{self.digest[:8]}"
 
     @cached_property
-    def catalogue(self) -> dict[Split, dict[Kind, Groups]]:
+    def catalogue(self) -> dict[str, dict[str, Groups]]:
         """What can be picked in each split: ids by kind and group, measured rooms and simulated ones side by side."""
-        return {split: {kind: self._groups(kind, split) for kind in ("speech", "noise", "rir")} for split in SPLITS}
+        return {split: {kind: self._groups(kind, split) for kind in KINDS} for split in SPLITS.values()}
 
     def _groups(self, kind: Kind, split: Split) -> Groups:
         recorded = self.sources.groups(kind, split)
@@ -70,7 +70,7 @@ class Plan:
                 )
 
     def _check_disjoint(self, kind: Kind) -> None:
-        home: dict[str, Split] = {}
+        home: dict[str, str] = {}
         for split in SPLITS:
             for group in self.catalogue[split][kind]:
                 if home.setdefault(group, split) != split:
@@ -127,7 +127,7 @@ def shard_rows(plan: Plan, shard: int) -> range:
 
 
 def shard_count(plan: Plan, split: Split) -> int:
-    """How many shards the scenario's size asks for; the last one is always full, so that corpora grow by whole shards."""
+    """How many shards the scenario's size asks for. The last one is full too: corpora grow by whole shards."""
     size, rows_per_shard = plan.scenario.size, plan.scenario.rows_per_shard
     if split == "train":
         return _shards_for_seconds(plan, size.train_hours * 3600)

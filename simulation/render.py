@@ -67,7 +67,7 @@ def _peak(mixture: Mixture) -> float:
 
 
 class Library:
-    """The recordings that a plan's rows name: read (or simulated) when first asked for, and kept while there is room."""
+    """The recordings that a plan's rows name: read or simulated when first asked for, kept while there is room."""
 
     def __init__(self, manifest: SourceManifest, scenario: Scenario, seed: int) -> None:
         self._manifest = manifest
@@ -103,7 +103,8 @@ class Library:
 
 
 class _HasBytes(Protocol):
-    nbytes: int
+    @property
+    def nbytes(self) -> int: ...
 
 
 Kept = TypeVar("Kept", bound=_HasBytes)

@@ -68,8 +68,8 @@ class Rir:
 def measured_rir(samples: NDArray[np.float32], sample_rate: int) -> Rir:
     """A recorded response with its onset found by the 10 % rule.
 
-    The first sample above a tenth of the maximum begins the direct sound; its peak, which is what aligns, follows within
-    a millisecond. The maximum itself is no guide: in small rooms a reflection may exceed the direct sound.
+    The first sample above a tenth of the maximum begins the direct sound; its peak, which is what aligns, follows
+    within a millisecond. The maximum itself is no guide: in small rooms a reflection may exceed the direct sound.
     """
     size = np.abs(samples)
     if not size.any():

@@ -18,6 +18,7 @@ from simulation.degradations.reverb import Reverberate
 from simulation.errors import UnknownName
 from simulation.rooms import RoomBank
 from simulation.schema import Range, Schema
+from simulation.sources import Kind
 
 NAME = "^[a-z0-9_]+$"
 
@@ -104,7 +105,7 @@ class Scenario(Schema):
         return self.model_dump(mode="json", exclude={"size", "seed", "speech", "noise", "rirs"})
 
     @property
-    def kinds(self) -> set[str]:
+    def kinds(self) -> set[Kind]:
         """Kinds of recordings the degradations choose from, beside speech."""
         values = (
             getattr(degradation, name)

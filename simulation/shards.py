@@ -128,7 +128,7 @@ def publish(address: str, record: CorpusRecord) -> None:
     """Write corpus.json, last of all. Of corpora of several sizes at one address the largest stands there.
 
     Each size first leaves a record of its own, which is never overwritten; corpus.json is then made a copy of the
-    largest, and looked at again. So a slow writer of a small corpus cannot undo a larger one: it sees that one's record.
+    largest, and looked at again. So a slow writer of a small corpus cannot undo a larger one: it sees its record.
     """
     data = record.canonical()
     storage.create(storage.join(address, f"corpus-{len(record.shards):06d}.json"), data)
@@ -152,7 +152,7 @@ def _check_prefix(ours: CorpusRecord, largest: CorpusRecord, address: str) -> No
     """What stands at the address must begin with what we rendered, or the other way round."""
     if not all(a.sha256 == b.sha256 for a, b in zip(ours.shards, largest.shards, strict=False)):
         raise NotReproducible(
-            f"{address} lists other shards than were rendered now for the same plan. Run `unmuffle corpus verify` on it."
+            f"{address} lists other shards than were rendered now for the same plan. Run `unmuffle corpus verify`."
         )
 
 
