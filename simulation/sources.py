@@ -1,20 +1,64 @@
 """Source recordings (speech, noise, measured RIRs): what there is, who is in it, which split it belongs to.
 
-PLACEHOLDER
+Each kind is given as one of
+
+- `sample`: the corpus that ships with the project (`simulation/corpora/sample.py`); write `./sample` for a folder of
+  that name;
+- a folder or bucket prefix: every file below it with an ending of `audio.AUDIO_SUFFIXES`. A first folder named train,
+  valid or test names the split. The next one names the group, so `<root>/<speaker>/<chapter>/1.wav` and
+  `<root>/train/<speaker>/1.wav` both belong to `<speaker>`; a file in no such folder is a group of its own;
+- a CSV manifest (ends in .csv): a column `path`, absolute or relative to the manifest, and where known `group` (or
+  `speaker` for speech, `recording`, else `class`, for noise, `room` for RIRs), `split`, `id`, `kind`, `sha256`,
+  `licence`, `source`. Rows of another kind are passed over; what a row leaves open follows the rules for folders.
+
+Splits share no group: speaker, noise recording or room. Groups whose split is not named are spread by a hash of their
+name, 80 % train, 10 % valid, 10 % test, so files may be added later without moving anybody; only where a split would
+stay empty does the group nearest by hash move. No split may be empty, so there are at
+least three groups.
+
+Every file is read once: a recording that is no audio, empty, not finite, silent, clipped, below the corpus's sample
+rate, or not what its manifest says, is quarantined with its reason, never dropped in silence. The sample corpus is
+scanned by its manifest alone. Whenever a recording is loaded, its checksum is compared.
 """
 
+import csv
 import hashlib
-from functools import cached_property
+import io
+import logging
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import PurePosixPath
 from typing import Literal
 
-from simulation import audio, storage
-from simulation.errors import BadSetting, ManifestMismatch
+import numpy as np
+
+from simulation import audio, levels, storage
+from simulation.corpora.sample import SAMPLE
+from simulation.errors import BadAudio, BadSetting, ManifestMismatch, NotThere, TooManyQuarantined
 from simulation.schema import Schema, canonical_json
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["speech", "noise", "rir"]
 Split = Literal["train", "valid", "test"]
 KINDS: tuple[Kind, ...] = ("speech", "noise", "rir")
-SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+SPLITS: dict[str, Split] = {"train": "train", "valid": "valid", "test": "test"}
+
+GROUP_COLUMNS: dict[Kind, tuple[str, ...]] = {
+    "speech": ("group", "speaker"),
+    "noise": ("group", "recording", "class"),
+    "rir": ("group", "room"),
+}
+"""Columns of a CSV manifest that name the group, best first."""
+
+CLIPPED_SHARE = 0.002
+"""Largest share of samples that may lie on flat tops."""
+
+FLAT_TOP = 0.99
+"""A flat top is two or more equal samples at or above this share of the peak."""
 
 
 class Recording(Schema):
@@ -97,3 +141,248 @@ def load(recording: Recording, sample_rate: int) -> audio.Waveform:
         )
     samples, from_rate = audio.read(data, recording.address)
     return audio.resample(audio.mono(samples), from_rate, sample_rate)
+
+
+def scan(speech: str, noise: str, rirs: str, *, sample_rate: int, bad_share: float = 0.05) -> SourceManifest:
+    """Look at every source file once; see the top of this file for what may be given and how it is split.
+
+    Raises `TooManyQuarantined` where more than `bad_share` of a kind had to be set aside, `NotThere` where there is
+    nothing, and `BadSetting` for a manifest without the needed columns or a group that stands in two splits.
+    """
+    recordings: list[Recording] = []
+    quarantined: list[Quarantined] = []
+    for kind, where in zip(KINDS, (speech, noise, rirs), strict=True):
+        good, bad = _scan_kind(kind, where, sample_rate)
+        _refuse_too_many(kind, where, len(good), bad, bad_share)
+        recordings += _in_splits(kind, where, good)
+        quarantined += bad
+    return SourceManifest(recordings=tuple(recordings), quarantined=tuple(quarantined))
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A file that may become a recording: what its place or its manifest says, then what was measured."""
+
+    id: str
+    address: str
+    group: str
+    split: Split | None
+    licence: str = ""
+    source: str = ""
+    sha256: str = ""
+    samples: int = 0
+    sample_rate: int = 0
+
+
+def _scan_kind(kind: Kind, where: str, sample_rate: int) -> tuple[list[_Candidate], list[Quarantined]]:
+    """Usable files of one kind and those set aside, both ordered by id or address."""
+    if where == "sample":
+        candidates = _from_csv(kind, storage.join(storage.normal(str(SAMPLE)), "manifest.csv"))
+        results = [_refused(candidate, sample_rate) or candidate for candidate in candidates]
+    else:
+        address = storage.normal(where)
+        candidates = _from_csv(kind, address) if address.endswith(".csv") else _from_folder(kind, address)
+        log.info("Looking at %d %s recordings of %s.", len(candidates), kind, where)
+        with ThreadPoolExecutor(storage.PARALLEL, thread_name_prefix="scan") as pool:
+            results = list(pool.map(partial(_probe, sample_rate=sample_rate), candidates))
+    bad = [result for result in results if isinstance(result, Quarantined)]
+    for one in bad:
+        log.warning("Set aside %s: %s", one.address, one.reason)
+    return sorted((result for result in results if isinstance(result, _Candidate)), key=lambda one: one.id), bad
+
+
+# ---- finding ----------------------------------------------------------------------------------------------------
+
+
+def _from_folder(kind: Kind, address: str) -> list[_Candidate]:
+    """Every audio file below a folder or prefix."""
+    files = [stored.address for stored in storage.listing(address)]
+    heard = [file for file in files if file.lower().endswith(audio.AUDIO_SUFFIXES)]
+    if not heard:
+        found = f"{len(files)} files, none of them audio" if files else "nothing (no such folder, or an empty one)"
+        raise NotThere(
+            f"There is no {kind} at {address}: found {found}. Expected a folder or bucket prefix with "
+            f"{', '.join(audio.AUDIO_SUFFIXES[:4])} or similar files below it, a .csv manifest, or the word 'sample'."
+        )
+    return [_placed(kind, file, file.removeprefix(address).lstrip("/")) for file in heard]
+
+
+def _placed(kind: Kind, address: str, relative: str) -> _Candidate:
+    """What the place of a file says: id, split and group."""
+    parts = PurePosixPath(relative).parts
+    split = SPLITS.get(parts[0]) if len(parts) > 1 else None
+    folders = parts[1:-1] if split else parts[:-1]
+    group = folders[0] if folders else str(PurePosixPath(relative).with_suffix(""))
+    return _Candidate(id=f"{kind}/{relative}", address=address, group=group, split=split)
+
+
+def _from_csv(kind: Kind, address: str) -> list[_Candidate]:
+    """The rows of a CSV manifest that are of this kind."""
+    rows = [row for row in _rows(address) if row.get("kind", kind) == kind]
+    if not rows:
+        raise BadSetting(f"{address} has no rows of kind {kind!r}; expected at least one, or no column 'kind'.")
+    folder = address.rpartition("/")[0]
+    addresses = [_resolved(row["path"], folder) for row in rows]
+    root = _common_folder(folder, addresses)
+    places = [_placed(kind, one, one.removeprefix(root).lstrip("/")) for one in addresses]
+    candidates = [_stated(kind, place, row, address) for place, row in zip(places, rows, strict=True)]
+    _refuse_repeated(candidates, address)
+    return candidates
+
+
+def _resolved(path: str, folder: str) -> str:
+    """A path of a manifest in `folder` as a full address."""
+    absolute = "://" in path or path.startswith(("/", "~"))
+    return storage.normal(path if absolute else storage.join(folder, path))
+
+
+def _common_folder(folder: str, addresses: list[str]) -> str:
+    """What ids and groups are relative to: the manifest's folder, or the lowest that holds files from elsewhere."""
+    if all(one.startswith(f"{folder}/") for one in addresses):
+        return folder
+    return os.path.commonprefix(addresses).rpartition("/")[0]  # noqa: RUF071 - cut back to a whole folder
+
+
+def _rows(address: str) -> list[dict[str, str]]:
+    """Rows of a CSV file with a column `path`; blank cells left out."""
+    try:
+        table = csv.DictReader(io.StringIO(storage.read(address).decode("utf-8-sig"), newline=""), restval="")
+        columns = table.fieldnames or []
+        rows = [{key: cell.strip() for key, cell in row.items() if key and cell.strip()} for row in table]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadSetting(f"{address} is not a CSV file in UTF-8 ({error}).") from None
+    if "path" not in columns:
+        raise BadSetting(
+            f"{address} has the columns {', '.join(columns) or '(none)'}; expected a column 'path', and where known "
+            "group (or speaker, recording, class, room), split and licence."
+        )
+    for number, row in enumerate(rows, start=1):
+        if "path" not in row:
+            raise BadSetting(f"Row {number} of {address} has no path; expected the path or address of a recording.")
+        if row.get("split", "train") not in SPLITS:
+            raise BadSetting(f"Row {number} of {address} names split {row['split']!r}; expected train, valid or test.")
+    return rows
+
+
+def _stated(kind: Kind, place: _Candidate, row: dict[str, str], address: str) -> _Candidate:
+    """A candidate by its manifest row, and by its place where the row says nothing."""
+    group = next((row[column] for column in GROUP_COLUMNS[kind] if column in row), place.group)
+    try:
+        samples, sample_rate = int(row.get("samples", 0)), int(row.get("sample_rate", 0))
+    except ValueError:
+        raise BadSetting(f"{address}, path {row['path']!r}: samples and sample_rate are whole numbers.") from None
+    return _Candidate(
+        id=f"{kind}/{row['id']}" if "id" in row else place.id,
+        address=place.address,
+        group=group,
+        split=SPLITS[row["split"]] if "split" in row else place.split,
+        licence=row.get("licence", ""),
+        source=row.get("source", ""),
+        sha256=row.get("sha256", ""),
+        samples=samples,
+        sample_rate=sample_rate,
+    )
+
+
+def _refuse_repeated(candidates: list[_Candidate], address: str) -> None:
+    seen: set[str] = set()
+    for candidate in candidates:
+        if candidate.id in seen:
+            raise BadSetting(f"{address} has {candidate.id!r} twice; expected each path and id once.")
+        seen.add(candidate.id)
+
+
+# ---- probing ----------------------------------------------------------------------------------------------------
+
+
+def _probe(candidate: _Candidate, sample_rate: int) -> "_Candidate | Quarantined":
+    """Read a file whole: the candidate with what was measured, or why it cannot be used."""
+    try:
+        data = storage.read(candidate.address)
+        samples, own_rate = audio.read(data, candidate.address)
+        _refuse_unusable(audio.mono(samples))
+    except (NotThere, BadAudio) as error:
+        return Quarantined(address=candidate.address, reason=str(error))
+    found = hashlib.sha256(data).hexdigest()
+    if candidate.sha256 not in ("", found):
+        reason = f"The manifest states sha256 {candidate.sha256[:12]}…; found {found[:12]}…."
+        return Quarantined(address=candidate.address, reason=reason)
+    probed = replace(candidate, sha256=found, samples=len(samples), sample_rate=own_rate)
+    return _refused(probed, sample_rate) or probed
+
+
+def _refused(candidate: _Candidate, sample_rate: int) -> Quarantined | None:
+    """Set aside what has no sound above its own band: mixtures would be band-limited without saying so."""
+    if candidate.sample_rate >= sample_rate:
+        return None
+    reason = f"Its sample rate, {candidate.sample_rate} Hz, is below the corpus's {sample_rate} Hz."
+    return Quarantined(address=candidate.address, reason=reason)
+
+
+def _refuse_unusable(samples: audio.Waveform) -> None:
+    """Raise `BadAudio` for silence and for clipping; samples [samples], the channel that would be used."""
+    if levels.silent(samples):
+        raise BadAudio(f"Silent: {levels.rms_db(samples):.1f} dBFS in its first channel.")
+    top = np.abs(samples) >= FLAT_TOP * np.abs(samples).max()
+    share = np.count_nonzero(top[1:] & (samples[1:] == samples[:-1])) / len(samples)
+    if share > CLIPPED_SHARE:
+        raise BadAudio(f"Clipped: {share:.1%} of its samples lie on flat tops; at most {CLIPPED_SHARE:.1%} may.")
+
+
+def _refuse_too_many(kind: Kind, where: str, good: int, bad: list[Quarantined], bad_share: float) -> None:
+    share = len(bad) / (good + len(bad))
+    if share > bad_share or not good:
+        first = " ".join(f"{one.address}: {one.reason}" for one in bad[:3])
+        raise TooManyQuarantined(
+            f"{len(bad)} of {good + len(bad)} {kind} recordings of {where} ({share:.0%}) cannot be used; at most "
+            f"{bad_share:.0%} may be set aside. The first: {first} Mend or remove them."
+        )
+
+
+# ---- splitting --------------------------------------------------------------------------------------------------
+
+
+def _in_splits(kind: Kind, where: str, candidates: list[_Candidate]) -> list[Recording]:
+    """Recordings with the split of their group: as named, else by hash."""
+    splits = {candidate.group: candidate.split for candidate in candidates if candidate.split}
+    splits.update(_by_hash({candidate.group for candidate in candidates} - splits.keys()))
+    missing = [split for split in SPLITS if split not in splits.values()]
+    if missing:
+        raise BadSetting(
+            f"The {len(candidates)} {kind} recordings of {where}, of {len(splits)} groups (speakers, noise recordings, "
+            f"rooms), leave nothing for {' and '.join(missing)}; expected at least one group in each split. Add "
+            "recordings, or say who is who and which split is whose in a CSV manifest with columns path, group, split."
+        )
+    recordings = [
+        Recording(kind=kind, **(vars(candidate) | {"split": candidate.split or splits[candidate.group]}))
+        for candidate in candidates
+    ]
+    _refuse_leaks(kind, where, recordings)
+    return recordings
+
+
+def _by_hash(groups: Iterable[str]) -> dict[str, Split]:
+    """80 % train, 10 % valid, 10 % test by a hash of the name; no split empty where there are three groups or more."""
+    draws = {group: int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 2**32 for group in groups}
+    ordered = sorted(draws, key=lambda group: (draws[group], group))
+    train = sum(draw < 0.8 for draw in draws.values())
+    test = sum(draw >= 0.9 for draw in draws.values())
+    if len(ordered) >= len(SPLITS):
+        test = min(max(test, 1), len(ordered) - 2)
+        train = min(max(train, 1), len(ordered) - test - 1)
+    valid = len(ordered) - train - test
+    names = ["train"] * train + ["valid"] * valid + ["test"] * test
+    return {group: SPLITS[name] for group, name in zip(ordered, names, strict=True)}
+
+
+def _refuse_leaks(kind: Kind, where: str, recordings: list[Recording]) -> None:
+    """Raise `BadSetting` where a group, or the very same file, stands in two splits."""
+    seen: dict[tuple[str, str], Recording] = {}
+    for recording in recordings:
+        for what, name in (("group", recording.group), ("the bytes", recording.sha256)):
+            first = seen.setdefault((what, name), recording)
+            if first.split != recording.split:
+                raise BadSetting(
+                    f"{where}: {what} {name!r} of {kind} stand in {first.split} ({first.id}) and in {recording.split} "
+                    f"({recording.id}); splits share no speaker, noise recording or room. Move or remove one of them."
+                )
