@@ -24,9 +24,9 @@ from simulation.errors import (
     StorageError,
     UnknownName,
 )
-from simulation.manifest import CommittedShard, CorpusRecord, Entry, ShardRecord, prefix_digests
+from simulation.manifest import CommittedShard, CorpusRecord, Entry, ShardRecord, Splits, prefix_digests
 from simulation.render import RENDER_VERSION, Library, render
-from simulation.shards import RECORD, commit_name, committed_shard, parse_commit, parse_record
+from simulation.shards import RECORD, commit_name, committed_shard, parse_commit, parse_record, splits_name
 from simulation.sources import SPLITS
 
 BUILD = "unmuffle simulate SCENARIO --store URI"
@@ -119,6 +119,31 @@ class Corpus:
 def split_addresses(root: str) -> dict[str, str]:
     """The address of each split below a corpus's root."""
     return {split: storage.join(root, split) for split in SPLITS}
+
+
+def root_splits(root: str, digest: str | None = None) -> Splits:
+    """The corpus digests of the splits below a root: those that make up `digest`, else those that stand there now."""
+    if digest is None:
+        return Splits.model_validate(
+            {split: read_record(at).corpus_digest for split, at in split_addresses(root).items()}
+        )
+    try:
+        return Splits.parse(storage.read(storage.join(root, splits_name(digest))), root)
+    except NotThere:
+        raise ManifestMismatch(
+            f"No corpus of the digest {digest[:12]}… was finished at {root}. Build it again, or ask for another one."
+        ) from None
+
+
+def root_digest(root: str) -> str:
+    """The digest over the splits that stand below a root now."""
+    return root_splits(root).digest()
+
+
+def open_splits(root: str, digest: str | None = None) -> dict[str, Corpus]:
+    """The three splits below a root; with `digest`, as they were when a corpus of this digest was finished."""
+    splits = root_splits(storage.normal(root), digest).model_dump()
+    return {split: Corpus.open(storage.join(root, split), corpus_digest) for split, corpus_digest in splits.items()}
 
 
 def read_record(address: str) -> CorpusRecord:

@@ -25,6 +25,9 @@ Groups = dict[str, Sequence[str]]
 """Recordings' ids by group (speaker, noise recording, room), in order."""
 
 
+SPEECH: Kind = "speech"
+
+
 @dataclass(frozen=True)
 class Plan:
     """A scenario over scanned sources with a seed. `BadSetting` if a split lacks sources or shares a group."""
@@ -34,7 +37,7 @@ class Plan:
     seed: int
 
     def __post_init__(self) -> None:
-        needed: set[Kind] = {"speech"} | self.scenario.kinds
+        needed = {SPEECH, *self.scenario.kinds}
         for kind in sorted(needed):
             self._check_every_split_has(kind)
             self._check_disjoint(kind)

@@ -4,7 +4,8 @@ Row            what row i is, before anything sounds: the draw
 Measured       what came out when it was rendered
 Entry          a row, its measured values, and where its two waveforms lie in the shard's tar
 ShardRecord    one shard's commit object, `shard-<n>.json`: the shard exists once this does
-CorpusRecord   one split's `corpus.json`: the corpus is finished once this exists
+CorpusRecord   one split's `corpus.json`: the split is finished once this exists
+Splits         the corpus digests of the three splits that were built together
 """
 
 import hashlib
@@ -134,6 +135,14 @@ class CorpusRecord(Schema):
         """The record of the first so many shards."""
         kept = self.shards[:shards]
         return self.model_copy(update={"shards": kept, "corpus_digest": prefix_digests(kept)[-1]})
+
+
+class Splits(Schema):
+    """The corpus digests of a whole corpus; its own `digest()` is the digest that `unmuffle simulate` prints."""
+
+    train: str = Field(pattern=DIGEST)
+    valid: str = Field(pattern=DIGEST)
+    test: str = Field(pattern=DIGEST)
 
 
 def prefix_digests(shards: Iterable[CommittedShard]) -> list[str]:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import pyroomacoustics
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -60,8 +59,8 @@ class Rir:
 
     def normalised(self) -> "Rir":
         """Scaled so that the direct sound has unit energy and positive sign."""
-        size = float(np.linalg.norm(self.direct.astype(np.float64)))
-        scale = np.copysign(1.0 / size, self.samples[self.onset])
+        energy = float(np.sum(np.square(self.direct, dtype=np.float64)))
+        scale = np.copysign(1.0 / np.sqrt(energy), self.samples[self.onset])
         return replace(self, samples=(self.samples * scale).astype(np.float32))
 
 
@@ -110,8 +109,10 @@ def _decay_time_s(decay_db: NDArray[np.float64], lower_db: float, sample_rate: i
     start, end = (int(np.argmax(decay_db < level)) for level in (-5.0, lower_db))
     if end - start < 2:
         return round(60 / (5.0 - lower_db) * end / sample_rate, 4)
-    slope_db = np.polyfit(np.arange(start, end) / sample_rate, decay_db[start:end], 1)[0]
-    return round(float(-60 / slope_db), 4)
+    time_s = np.arange(start, end) / sample_rate
+    time_s -= time_s.mean()
+    slope_db_per_s = np.sum(time_s * decay_db[start:end]) / np.sum(np.square(time_s))
+    return round(float(-60 / slope_db_per_s), 4)
 
 
 class RoomBank(Schema):
@@ -145,10 +146,8 @@ class RoomBank(Schema):
             raise ValueError(
                 f"height_m starts at {self.height_m.low:g}; a room that people speak in has at least 2.2 m"
             )
-        try:
-            pyroomacoustics.inverse_sabine(self.rt60_s.low, [self.length_m.high, self.width_m.high, self.height_m.high])
-        except ValueError:
-            raise ValueError(f"rt60_s {self.rt60_s.low:g} is too short for the largest of these rooms") from None
+        if self.rt60_s.low <= (shortest_s := _dead_rt60_s(self.length_m.high, self.width_m.high, self.height_m.high)):
+            raise ValueError(f"rt60_s must stay above {shortest_s:.3f}, what the largest room has with no echo at all")
         return self
 
     def groups(self, split: str) -> dict[str, list[str]]:
@@ -159,6 +158,12 @@ class RoomBank(Schema):
     def simulate(self, seed: int, rir_id: str, sample_rate: int) -> Rir:
         """The response with this id; onset by geometry."""
         return _Placement(self, seed, rir_id).simulate(sample_rate)
+
+
+def _dead_rt60_s(length_m: float, width_m: float, height_m: float) -> float:
+    """Sabine's reverberation time of a room whose walls swallow everything; his formula cannot go below it."""
+    surface_m2 = 2 * (length_m * width_m + length_m * height_m + width_m * height_m)
+    return 24 * np.log(10) * length_m * width_m * height_m / (SPEED_OF_SOUND_M_PER_S * surface_m2)
 
 
 def is_simulated(rir_id: str) -> bool:
@@ -213,6 +218,8 @@ class _Placement:
 
     def simulate(self, sample_rate: int) -> Rir:
         """Image sources up to the order that the decay needs, on one thread."""
+        import pyroomacoustics  # slow to import, and reading a scenario must be quick
+
         travel = self.travel_samples(sample_rate)
         microphone, speaker = self.places(travel * SPEED_OF_SOUND_M_PER_S / sample_rate)
         absorption, max_order = pyroomacoustics.inverse_sabine(self.rt60_s, self.size_m)
@@ -229,6 +236,8 @@ class _Placement:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """pyroomacoustics on one thread: workers share the machine, and sums keep their order."""
+    import pyroomacoustics
+
     before = pyroomacoustics.constants.get("num_threads")
     pyroomacoustics.constants.set("num_threads", 1)
     try:

@@ -31,6 +31,11 @@ def commit_name(shard: int) -> str:
     return f"shard-{shard:06d}.json"
 
 
+def splits_name(digest: str) -> str:
+    """The object below a corpus's root that says which split digests add up to this one."""
+    return f"splits-{digest}.json"
+
+
 def pack(
     shard: int,
     rendered: Iterable[tuple[Row, Mixture, Measured]],

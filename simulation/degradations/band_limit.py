@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Literal
 
-from audiomentations import LowPassFilter
 from pydantic import Field
 
 from simulation.degradations.base import Degradation, Mixture, Recordings, Waveform, number
@@ -42,6 +41,8 @@ class BandLimit(Degradation):
 
 def low_pass(samples: Waveform, sample_rate: int, cutoff_hz: float, rolloff_db_per_octave: int) -> Waveform:
     """audiomentations' zero-phase low-pass with parameters of our choosing; touches no random state."""
+    from audiomentations import LowPassFilter  # a second to import, and reading a scenario must be quick
+
     effect = LowPassFilter(min_rolloff=rolloff_db_per_octave, max_rolloff=rolloff_db_per_octave, zero_phase=True, p=1.0)
     effect.parameters = {"should_apply": True, "cutoff_freq": cutoff_hz, "rolloff": rolloff_db_per_octave}
     effect.freeze_parameters()

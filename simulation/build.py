@@ -1,0 +1,252 @@
+"""build(scenario, store): the corpus of a scenario, by Ray Data over the shards that are not there yet.
+
+A shard needs nothing but the plan and its number, so the plan is put into Ray's object store once and the data set is a
+list of shard numbers. Workers commit their shards themselves and answer with digests and counts, never with audio.
+Whatever was committed before, by a run that was killed or by a smaller corpus of the same plan, is not rendered again.
+The number of workers, their order and their deaths leave no trace: Ray starts a dead worker anew and repeats its shard.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+import soundfile
+
+from simulation import errors, storage
+from simulation.cluster import fraction
+from simulation.corpus import split_addresses
+from simulation.draw import Plan, draw, shard_count, shard_rows
+from simulation.errors import BadAudio, TooManyQuarantined, UnmuffleError
+from simulation.manifest import CommittedShard, CorpusRecord, QuarantinedRow, ShardRecord, Splits, prefix_digests
+from simulation.render import RENDER_VERSION, Library, render
+from simulation.scenario import Scenario
+from simulation.shards import commit, committed, pack, publish, splits_name
+from simulation.sources import SPLITS, Split, scan
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with (shards done, shards in all)."""
+
+Shards = dict[int, CommittedShard]
+"""Finished shards of a split, by number."""
+
+MOST_QUARANTINED = 0.05
+"""Share of a corpus's rows that may fail to render; beyond it, the sources are at fault and nothing is published."""
+
+RENDERERS = ("unmuffle", "numpy", "scipy", "soxr", "soundfile", "audiomentations", "pyroomacoustics")
+"""Distributions whose versions decide the samples."""
+
+
+@dataclass(frozen=True)
+class BuiltSplit:
+    """One finished split."""
+
+    address: str
+    digest: str
+    """Corpus digest of the shards asked for; more may lie at the address."""
+    rows: int
+    hours: float
+
+
+@dataclass(frozen=True)
+class Built:
+    """A finished corpus."""
+
+    address: str
+    """`<store>/corpora/<scenario>@<plan digest, 8>`; its splits lie below."""
+    digest: str
+    """Over the corpus digests of the three splits."""
+    splits: dict[Split, BuiltSplit]
+    quarantined: int
+    """Source recordings and rows that were set aside."""
+    rendered: int
+    """Shards rendered now."""
+    reused: int
+    """Shards that were there before."""
+
+
+def build(
+    scenario: Scenario,
+    store: str,
+    *,
+    seed: int | None = None,
+    hours: float | None = None,
+    workers: int = 2,
+    speech: str | None = None,
+    noise: str | None = None,
+    rirs: str | None = None,
+    progress: Progress | None = None,
+) -> Built:
+    """Build all three splits of a scenario, or what is missing of them. Needs `simulation.cluster.cluster()`.
+
+    `hours` of training audio, `seed` and the source addresses override the scenario's. Raises BadSetting for sources
+    that cannot fill the splits, NotReproducible where other bytes were committed for the same plan, StorageError.
+    """
+    scenario = _overridden(scenario, seed, hours, {"speech": speech, "noise": noise, "rirs": rirs})
+    sources = scan(scenario.speech, scenario.noise, scenario.rirs, sample_rate=scenario.sample_rate)
+    plan = Plan(scenario, sources, scenario.seed)
+    root = storage.join(storage.normal(store), "corpora", plan.name)
+    with storage.writer_lock(root):
+        found = {split: _wanted(committed(at), plan, split) for split, at in _addresses(root).items()}
+        done = _complete(plan, root, found, workers, progress)
+        records = {split: _record(plan, split, shards) for split, shards in done.items()}
+        return replace(
+            _finish(root, records),
+            quarantined=len(sources.quarantined) + _quarantined_rows(records),
+            reused=sum(map(len, found.values())),
+            rendered=sum(map(len, done.values())) - sum(map(len, found.values())),
+        )
+
+
+def _overridden(scenario: Scenario, seed: int | None, hours: float | None, places: dict[str, str | None]) -> Scenario:
+    """The scenario as it will be recorded: complete, with full addresses."""
+    size = scenario.size.model_dump() | ({} if hours is None else {"train_hours": hours})
+    changes: dict[str, Any] = {"size": size, "seed": scenario.seed if seed is None else seed}
+    for name, place in places.items():
+        place = place or getattr(scenario, name)
+        changes[name] = place if place == "sample" else storage.normal(place)
+    return Scenario.parse(scenario.model_dump(mode="json") | changes, f"scenario {scenario.name}")
+
+
+def _addresses(root: str) -> dict[Split, str]:
+    return {SPLITS[split]: address for split, address in split_addresses(root).items()}
+
+
+def _wanted(shards: Shards, plan: Plan, split: Split) -> Shards:
+    """Those that belong to the size asked for: a larger corpus may lie at the same address."""
+    count = shard_count(plan, split)
+    return {number: shard for number, shard in shards.items() if number < count}
+
+
+# ---- rendering ------------------------------------------------------------------------------------------------------
+
+
+def _complete(
+    plan: Plan, root: str, found: dict[Split, Shards], workers: int, progress: Progress | None
+) -> dict[Split, Shards]:
+    """The shards that were found, and those that were missing."""
+    missing = _missing(plan, found)
+    done = {split: dict(shards) for split, shards in found.items()}
+    total = sum(map(len, found.values())) + len(missing)
+    log.info("%s: %d of %d shards are there already.", root, total - len(missing), total)
+    report = progress or (lambda done, total: None)
+    report(total - len(missing), total)
+    for count, (split, number, shard) in enumerate(_rendered(plan, root, missing, workers), start=1):
+        done[split][number] = shard
+        report(total - len(missing) + count, total)
+    return done
+
+
+def _missing(plan: Plan, found: dict[Split, Shards]) -> list[tuple[Split, int]]:
+    """Split and number of the shards to render."""
+    return [
+        (split, number)
+        for split, shards in found.items()
+        for number in range(shard_count(plan, split))
+        if number not in shards
+    ]
+
+
+def _rendered(
+    plan: Plan, root: str, missing: list[tuple[Split, int]], workers: int
+) -> Iterator[tuple[Split, int, CommittedShard]]:
+    """Render and commit on Ray; yields each shard when it is committed, in any order."""
+    if not missing:
+        return
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    workers = min(workers, len(missing))
+    items = [{"split": split, "shard": number} for split, number in missing]
+    committed_shards = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _Renderer,
+        fn_constructor_args=(ray.put(plan), root),
+        batch_size=1,
+        num_cpus=fraction(workers),
+        compute=ray.data.ActorPoolStrategy(size=workers),
+    )
+    for answer in committed_shards.iter_rows():
+        if answer["error"]:
+            raise getattr(errors, answer["error"])(answer["message"])
+        shard = {name: answer[name] for name in CommittedShard.model_fields}
+        yield SPLITS[answer["split"]], int(answer["shard"]), CommittedShard.model_validate(shard)
+
+
+class _Renderer:
+    """An actor of the pool: one library of recordings, one shard at a time.
+
+    Nothing it calls uses several threads: image sources are pinned to one, and no BLAS is involved.
+    """
+
+    def __init__(self, plan: "ray.ObjectRef[Plan]", root: str) -> None:
+        self.plan: Plan = ray.get(plan)
+        self.library = Library(self.plan.sources, self.plan.scenario, self.plan.seed)
+        self.addresses = _addresses(root)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        split, number = SPLITS[str(batch["split"][0])], int(batch["shard"][0])
+        answer: dict[str, Any] = {"split": split, "shard": number, "error": "", "message": ""}
+        nothing = {"sha256": "", "rows": 0, "samples": 0, "quarantined": 0}
+        try:
+            tar, record = render_shard(self.plan, split, number, self.library)
+            answer |= commit(self.addresses[split], tar, record).model_dump()
+        except UnmuffleError as error:  # handed over as it is: Ray would bury it in its own
+            answer |= nothing | {"error": type(error).__name__, "message": str(error)}
+        return {name: [value] for name, value in answer.items()}
+
+
+def render_shard(plan: Plan, split: Split, number: int, library: Library) -> tuple[bytes, ShardRecord]:
+    """Draw, render and pack the rows of a shard; pure. Rows that cannot be rendered are recorded with their reason."""
+    rendered, quarantined = [], []
+    for index in shard_rows(plan, number):
+        row = draw(plan, split, index)
+        try:
+            rendered.append((row, *render(row, plan.scenario, library)))
+        except BadAudio as error:
+            quarantined.append(QuarantinedRow(id=row.id, reason=str(error)))
+    return pack(number, rendered, quarantined, plan.scenario.bit_depth)
+
+
+# ---- finishing ------------------------------------------------------------------------------------------------------
+
+
+def _record(plan: Plan, split: Split, shards: Shards) -> CorpusRecord:
+    ordered = tuple(shards[number] for number in range(len(shards)))
+    return CorpusRecord(
+        scenario=plan.scenario,
+        plan_digest=plan.digest,
+        sources_digest=plan.sources.digest(),
+        seed=plan.seed,
+        render_version=RENDER_VERSION,
+        split=split,
+        shards=ordered,
+        corpus_digest=prefix_digests(ordered)[-1],
+        libraries={name: version(name) for name in RENDERERS} | {"libsndfile": soundfile.__libsndfile_version__},
+    )
+
+
+def _quarantined_rows(records: dict[Split, CorpusRecord]) -> int:
+    return sum(shard.quarantined for record in records.values() for shard in record.shards)
+
+
+def _finish(root: str, records: dict[Split, CorpusRecord]) -> Built:
+    """Every corpus.json, last of all; then which digests were built together."""
+    quarantined, rows = _quarantined_rows(records), sum(record.rows for record in records.values())
+    if quarantined > MOST_QUARANTINED * (rows + quarantined):
+        raise TooManyQuarantined(
+            f"{quarantined} of {rows + quarantined} rows of {root} could not be rendered; at most"
+            f" {MOST_QUARANTINED:.0%} may fail. The shards' commit objects state why: mend the sources they name."
+        )
+    for split, address in _addresses(root).items():
+        publish(address, records[split])
+    splits = Splits.model_validate({split: record.corpus_digest for split, record in records.items()})
+    storage.create(storage.join(root, splits_name(splits.digest())), splits.canonical())
+    built = {
+        split: BuiltSplit(storage.join(root, split), record.corpus_digest, record.rows, record.hours)
+        for split, record in records.items()
+    }
+    return Built(root, splits.digest(), built, quarantined=0, rendered=0, reused=0)
