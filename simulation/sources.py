@@ -13,8 +13,7 @@ Each kind is given as one of
 
 Splits share no group: speaker, noise recording or room. Groups whose split is not named are spread by a hash of their
 name, 80 % train, 10 % valid, 10 % test, so files may be added later without moving anybody; only where a split would
-stay empty does the group nearest by hash move. No split may be empty, so there are at
-least three groups.
+stay empty, and there are at least three groups, does the one nearest by hash move.
 
 Every file is read once: a recording that is no audio, empty, not finite, silent, clipped, below the corpus's sample
 rate, or not what its manifest says, is quarantined with its reason, never dropped in silence. The sample corpus is
@@ -154,6 +153,8 @@ def scan(speech: str, noise: str, rirs: str, *, sample_rate: int, bad_share: flo
     for kind, where in zip(KINDS, (speech, noise, rirs), strict=True):
         good, bad = _scan_kind(kind, where, sample_rate)
         _refuse_too_many(kind, where, len(good), bad, bad_share)
+        if bad:
+            log.warning("Set aside %d %s recordings of %s: %s", len(bad), kind, where, _first(bad))
         recordings += _in_splits(kind, where, good)
         quarantined += bad
     return SourceManifest(recordings=tuple(recordings), quarantined=tuple(quarantined))
@@ -186,8 +187,6 @@ def _scan_kind(kind: Kind, where: str, sample_rate: int) -> tuple[list[_Candidat
         with ThreadPoolExecutor(storage.PARALLEL, thread_name_prefix="scan") as pool:
             results = list(pool.map(partial(_probe, sample_rate=sample_rate), candidates))
     bad = [result for result in results if isinstance(result, Quarantined)]
-    for one in bad:
-        log.warning("Set aside %s: %s", one.address, one.reason)
     return sorted((result for result in results if isinstance(result, _Candidate)), key=lambda one: one.id), bad
 
 
@@ -332,11 +331,16 @@ def _refuse_unusable(samples: audio.Waveform) -> None:
 def _refuse_too_many(kind: Kind, where: str, good: int, bad: list[Quarantined], bad_share: float) -> None:
     share = len(bad) / (good + len(bad))
     if share > bad_share or not good:
-        first = " ".join(f"{one.address}: {one.reason}" for one in bad[:3])
         raise TooManyQuarantined(
             f"{len(bad)} of {good + len(bad)} {kind} recordings of {where} ({share:.0%}) cannot be used; at most "
-            f"{bad_share:.0%} may be set aside. The first: {first} Mend or remove them."
+            f"{bad_share:.0%} may be set aside. Mend or remove them. {_first(bad)}"
         )
+
+
+def _first(bad: list[Quarantined]) -> str:
+    """The first three and why, for a message."""
+    named = "; ".join(f"{one.address.rpartition('/')[2]}: {one.reason.rstrip('.')}" for one in bad[:3])
+    return f"{'The first' if len(bad) > 3 else 'They are'}: {named}."
 
 
 # ---- splitting --------------------------------------------------------------------------------------------------
@@ -346,13 +350,6 @@ def _in_splits(kind: Kind, where: str, candidates: list[_Candidate]) -> list[Rec
     """Recordings with the split of their group: as named, else by hash."""
     splits = {candidate.group: candidate.split for candidate in candidates if candidate.split}
     splits.update(_by_hash({candidate.group for candidate in candidates} - splits.keys()))
-    missing = [split for split in SPLITS if split not in splits.values()]
-    if missing:
-        raise BadSetting(
-            f"The {len(candidates)} {kind} recordings of {where}, of {len(splits)} groups (speakers, noise recordings, "
-            f"rooms), leave nothing for {' and '.join(missing)}; expected at least one group in each split. Add "
-            "recordings, or say who is who and which split is whose in a CSV manifest with columns path, group, split."
-        )
     recordings = [
         Recording(kind=kind, **(vars(candidate) | {"split": candidate.split or splits[candidate.group]}))
         for candidate in candidates
