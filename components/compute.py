@@ -1,0 +1,78 @@
+"""Where a stage runs, and with how much: circumstance, never part of a stage's identity."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from components import stage
+from components.specs import AnySpec
+from components.stage import Result
+from simulation.schema import Schema
+from training.profile import ComputeProfile
+
+IMAGE = "unmuffle-python@sha256:" + "0" * 64
+"""Stands for the image in components until the pipeline is compiled for a real one."""
+
+MARK = "»» "
+"""What a task prints before a line that a person should see; everything else goes to the log."""
+
+
+NARRATED = "UNMUFFLE_NARRATED"
+"""Set while the local runner listens for marked lines."""
+
+
+class Compute(Schema):
+    """How much each stage may use."""
+
+    workers: int
+    """Concurrent workers of simulation and evaluation."""
+    training: ComputeProfile
+    """Workers of one training run and what each may use."""
+
+    @classmethod
+    def current(cls) -> "Compute":
+        """The profile in UNMUFFLE_COMPUTE (JSON), else one that fits this machine."""
+        text = os.environ.get("UNMUFFLE_COMPUTE")
+        if text:
+            return cls.parse(text, "UNMUFFLE_COMPUTE")
+        cores = os.cpu_count() or 1
+        return cls(workers=cores, training=ComputeProfile(workers=1, cpus_per_worker=cores))
+
+    def export(self) -> None:
+        """Make this the profile of this process and of those it starts."""
+        os.environ["UNMUFFLE_COMPUTE"] = self.model_dump_json()
+
+
+def launch(spec: AnySpec, store: str) -> Result:
+    """The result of this spec: from the store if it is there, else by running the stage here."""
+    done = stage.result_of(store, spec)
+    if done is not None:
+        say(f"{spec.stage}: answered from its result ({done.key[:16]})")
+        return done
+    return stage.run(spec.stage, stage.write_spec(store, spec))
+
+
+def say(line: str) -> None:
+    """A line for the person who started the run: marked inside a pipeline, plain on stderr outside."""
+    if os.environ.get(NARRATED):
+        print(f"{MARK}{line}", flush=True)
+    else:
+        print(line, file=sys.stderr, flush=True)
+
+
+def progress(what: str, every_s: float = 2.0) -> Callable[[int, int], None]:
+    """A callback (done, total) that says how far `what` is, at most every few seconds, with the time left."""
+    began = time.monotonic()
+    last = began - every_s
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < total and now - last < every_s:
+            return
+        last = now
+        left = (now - began) / done * (total - done) if done else 0.0
+        say(f"{what}: {done}/{total}" + (f", about {left:.0f} s left" if 0 < done < total else ""))
+
+    return report

@@ -1,0 +1,67 @@
+"""The step that builds a scenario's corpora."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.compute import IMAGE, Compute, launch, progress
+from components.specs import Input, SimulateSpec
+from components.stage import Stage
+from simulation import storage
+from simulation.scenario import SCENARIOS, Scenario
+from simulation.scenario import scenario as by_name
+
+
+def chosen(
+    name: str, *, hours: float = 0.0, seed: int = 0, speech: str = "", noise: str = "", rirs: str = ""
+) -> Scenario:
+    """A named scenario, or one that lies as JSON at an address, with what a person changed about it.
+
+    `hours` of training audio (0 keeps the scenario's own), the seed, and addresses of other sources.
+    """
+    if name in SCENARIOS or "/" not in name:
+        scenario = by_name(name)
+    else:
+        scenario = Scenario.parse(storage.read(storage.normal(name)), name)
+    changes: dict[str, Any] = {"seed": seed or scenario.seed}
+    changes |= {kind: address for kind, address in (("speech", speech), ("noise", noise), ("rirs", rirs)) if address}
+    size = scenario.size.model_dump() | ({"train_hours": hours} if hours else {})
+    return Scenario.parse(scenario.model_dump(mode="json") | changes | {"size": size}, f"scenario {name}")
+
+
+def spec_of(scenario: Scenario, parent: str = "") -> SimulateSpec:
+    """The spec for this scenario over its sources as they are now (they are scanned to know their digest)."""
+    from simulation.sources import scan
+
+    sources = scan(scenario.speech, scenario.noise, scenario.rirs, sample_rate=scenario.sample_rate)
+    return SimulateSpec(scenario=scenario, sources_digest=sources.digest(), parent=parent)
+
+
+def simulated(scenario: Scenario, store: str, parent: str = "") -> Input:
+    """Build the corpora of a scenario, or answer from the result; returns their root."""
+    return Input.of(launch(spec_of(scenario, parent), store).outputs["corpus"])
+
+
+def run(spec: SimulateSpec, stage: Stage) -> dict[str, Any]:
+    """The stage: build, record in MLflow, answer with addresses and digests."""
+    from components.record import recorded
+    from simulation.build import build
+    from simulation.cluster import cluster
+    from training.tracking import Tracking
+
+    name = spec.scenario.name
+    tracking = Tracking()
+    with cluster(), recorded(tracking, stage, f"simulate {name}", spec.parent) as run_id:
+        tracking.params(run_id, spec.scenario.model_dump(mode="json"))
+        built = build(
+            spec.scenario, stage.store, workers=Compute.current().workers, progress=progress(f"simulate {name}")
+        )
+        tracking.dataset(run_id, built.address, built.digest, "simulated")
+    return {"corpus": str(Input(address=built.address, sha256=built.digest)), "run_id": run_id}
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def simulate(scenario: str, hours: float, seed: int, store: str, run_key: str) -> str:  # noqa: D103  kfp embeds the source
+    from components.simulate import chosen, simulated
+
+    return str(simulated(chosen(scenario, hours=hours, seed=seed), store, run_key))

@@ -1,0 +1,116 @@
+"""What each stage is told: frozen documents that lie in the store as JSON.
+
+A spec holds identity (what decides the result) and circumstance (where things lie, who asked). Only identity enters the
+stage key, so moving a bucket or renaming a run never repeats work. Nothing here imports torch, ray or kfp: a launcher
+that has none of them can write and read these documents.
+"""
+
+import hashlib
+from typing import Any, ClassVar, Literal
+
+from simulation.errors import BadSetting
+from simulation.scenario import Scenario
+from simulation.schema import Schema, canonical_json
+
+
+class Input(Schema):
+    """Something another stage made: the digest says what it is, the address only where it lies."""
+
+    address: str
+    sha256: str
+    """64 hex characters."""
+
+    def __str__(self) -> str:
+        return f"{self.address}#{self.sha256}"
+
+    @classmethod
+    def of(cls, text: str) -> "Input":
+        """From "<address>#<digest>", as the steps of a pipeline hand it over."""
+        address, mark, digest = text.rpartition("#")
+        if not mark or len(digest) != 64:
+            raise BadSetting(
+                f"{text!r} is not <address>#<digest>: the digest is 64 hex characters, printed by the step."
+            )
+        return cls(address=address, sha256=digest)
+
+
+class Spec(Schema):
+    """Base of the specs. `parent` (the pipeline run that asked) and the fields of `circumstance` identify nothing."""
+
+    circumstance: ClassVar[frozenset[str]] = frozenset({"parent"})
+
+    stage: str
+    parent: str = ""
+    """Logical key of the pipeline run that asked for this stage; empty for a stage on its own."""
+    again: int = 0
+    """Raised to do the same work once more."""
+
+    def key(self) -> str:
+        """sha256 over the identity: equal keys have equal results."""
+        return hashlib.sha256(canonical_json(_identity(self))).hexdigest()
+
+
+class SimulateSpec(Spec):
+    """Build the train, valid and test corpora of a scenario."""
+
+    stage: Literal["simulate"] = "simulate"
+    scenario: Scenario
+    sources_digest: str
+    """Digest of the source manifest: which recordings, not where they lie."""
+
+
+class TrainSpec(Spec):
+    """Train one recipe on a corpus and register the version."""
+
+    stage: Literal["train"] = "train"
+    recipe: dict[str, Any]
+    """The recipe as JSON; the stage validates it (its classes need torch)."""
+    corpus: Input
+
+
+class EvaluateSpec(Spec):
+    """Score versions on one corpus. Who is champion is not part of it: scores do not depend on that."""
+
+    stage: Literal["evaluate"] = "evaluate"
+    models: tuple[Input, ...]
+    corpus: Input
+    use: str
+
+
+class PromoteSpec(Spec):
+    """Compare the candidates of a run with the champion; promote at most one."""
+
+    stage: Literal["promote"] = "promote"
+    circumstance: ClassVar[frozenset[str]] = frozenset({"parent", "report"})
+
+    scorecard: Input
+    candidates: tuple[Input, ...]
+    use: str
+    policy: dict[str, Any]
+
+
+AnySpec = SimulateSpec | TrainSpec | EvaluateSpec | PromoteSpec
+SPECS: dict[str, type[AnySpec]] = {
+    "simulate": SimulateSpec,
+    "train": TrainSpec,
+    "evaluate": EvaluateSpec,
+    "promote": PromoteSpec,
+}
+
+_SOURCE_ADDRESSES = {"speech", "noise", "rirs"}
+
+
+def _identity(value: Any) -> Any:
+    """JSON of a spec without circumstance: inputs by digest, scenarios without the addresses of their sources."""
+    if isinstance(value, Input):
+        return value.sha256
+    if isinstance(value, Scenario):
+        return value.model_dump(mode="json", exclude=_SOURCE_ADDRESSES)
+    if isinstance(value, Spec):
+        names = sorted(set(type(value).model_fields) - type(value).circumstance)
+        return {name: _identity(getattr(value, name)) for name in names}
+    if isinstance(value, tuple):
+        return [_identity(item) for item in value]
+    if isinstance(value, Schema):
+        return value.model_dump(mode="json")
+    return value

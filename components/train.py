@@ -1,0 +1,68 @@
+"""The step that trains one recipe and registers the version."""
+
+from typing import Any
+
+from kfp import dsl
+
+from components.compute import IMAGE, Compute, launch, say
+from components.specs import Input, TrainSpec
+from components.stage import Result, Stage
+
+
+def spec_of(recipe: str, corpus: Input, parent: str = "", again: int = 0) -> TrainSpec:
+    """The spec of a run of the cookbook's recipe on this corpus; each `again` is a try with the next seed."""
+    from training.cookbook import recipe as from_cookbook
+
+    found = from_cookbook(recipe)
+    settings = found.model_dump(mode="json") | {"seed": found.seed + again}
+    return TrainSpec(recipe=settings, corpus=corpus, parent=parent, again=again)
+
+
+def trained(recipe: str, corpus: Input, store: str, parent: str = "", again: int = 0) -> Result:
+    """Train a recipe, or answer from the result; `outputs` hold the version's "<address>#<digest>" and its name."""
+    return launch(spec_of(recipe, corpus, parent, again), store)
+
+
+def run(spec: TrainSpec, stage: Stage) -> dict[str, Any]:
+    """The stage: fit on Ray Train, log what each checkpoint brings, register the version."""
+    from components.record import recorded
+    from simulation.cluster import cluster
+    from training.fit import fit
+    from training.recipe import Recipe
+    from training.tracking import Tracking
+
+    recipe = Recipe.parse(spec.recipe, "recipe")
+    tracking = Tracking()
+    with cluster(), recorded(tracking, stage, f"train {recipe.name}", spec.parent) as run_id:
+        tracking.params(run_id, recipe.model_dump(mode="json"))
+        tracking.dataset(run_id, spec.corpus.address, spec.corpus.sha256, "training")
+        with tracking.system_metrics(run_id):
+            fitted = fit(
+                recipe,
+                corpus=spec.corpus.address,
+                corpus_digest=spec.corpus.sha256,
+                storage=stage.store,
+                name=stage.key,
+                profile=Compute.current().training,
+                before_commit=stage.check,
+                log=lambda values, step: tracking.metrics(run_id, values, step),
+                progress=lambda line: say(f"train {recipe.name}: {line}"),
+            )
+        version = tracking.register(
+            recipe.use,
+            recipe.network,
+            fitted.address,
+            fitted.weights_sha256,
+            run_id,
+            {"recipe": recipe.name, "corpus_digest": spec.corpus.sha256, "stage_key": stage.key},
+        )
+    address = Input(address=fitted.address, sha256=fitted.weights_sha256)
+    return {"version": str(address), "name": version.name, "run_id": run_id}
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def train(recipe: str, corpus: str, store: str, run_key: str, again: int) -> str:  # noqa: D103  kfp embeds the source
+    from components.specs import Input
+    from components.train import trained
+
+    return str(trained(recipe, Input.of(corpus), store, run_key, again).outputs["version"])

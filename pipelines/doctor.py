@@ -1,0 +1,129 @@
+"""What is wrong with this set-up: each check says what it found and, if that will not do, what to type."""
+
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata, util
+from pathlib import Path
+from typing import NamedTuple
+
+from simulation.errors import UnmuffleError
+from simulation.home import Home
+
+PACKAGES = ("simulation", "training", "serving", "components", "pipelines")
+FREE_GB = 2.0
+"""A run of the sample pipeline needs less than half of this."""
+
+
+class Check(NamedTuple):
+    """One answer of the doctor."""
+
+    name: str
+    ok: bool
+    found: str
+    mend: str = ""
+
+
+def examine(home: Home, port: int) -> Iterator[Check]:
+    """All checks, quick ones first. Nothing is changed, but the home is made where there is none yet."""
+    checks: tuple[Callable[[], Check], ...] = (
+        python,
+        requirements,
+        own_packages,
+        lambda: writable(home.path),
+        lambda: store(home.store),
+        lambda: tracking(home.tracking_uri),
+        lambda: free_port(port),
+    )
+    for check in checks:
+        yield check()
+
+
+def python() -> Check:
+    """Python 3.11 or newer."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check(
+        "python", sys.version_info >= (3, 11), version, "Install Python 3.11 or newer: make PYTHON=python3.12 setup"
+    )
+
+
+def requirements() -> Check:
+    """Every library we depend on is installed, in a version that we accept."""
+    from packaging.requirements import Requirement
+
+    wrong = []
+    wanted = [Requirement(text) for text in metadata.requires("unmuffle") or []]
+    wanted = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+    for one in wanted:
+        try:
+            version = metadata.version(one.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{one.name} is missing")
+            continue
+        if not one.specifier.contains(version, prereleases=True):
+            wrong.append(f"{one.name} is {version}, we need {one.specifier}")
+    found = "; ".join(wrong) or f"{len(wanted)} libraries in place"
+    return Check("libraries", not wrong, found, "make setup, or: pip install -c constraints.txt -e .")
+
+
+def own_packages() -> Check:
+    """Our five import names are ours: other distributions use such names too."""
+    root = Path(__file__).resolve().parent.parent
+    foreign = []
+    for name in PACKAGES:
+        spec = util.find_spec(name)
+        if spec is None or spec.origin is None or Path(spec.origin).resolve().parent.parent != root:
+            foreign.append(f"{name} comes from {spec.origin if spec else 'nowhere'}")
+    found = "; ".join(foreign) or f"all five from {root}"
+    return Check(
+        "packages", not foreign, found, "Uninstall the distribution that shadows it, or run from another folder."
+    )
+
+
+def writable(path: Path) -> Check:
+    """The home can be written, and there is room."""
+    place = next(parent for parent in (path, *path.parents) if parent.exists())
+    try:
+        free = shutil.disk_usage(place).free / 1e9
+        probe = place / ".unmuffle-doctor"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return Check("home", False, f"{place}: {error.strerror}", "export UNMUFFLE_HOME=<a folder you can write>")
+    mend = f"Free {FREE_GB:.0f} GB, or export UNMUFFLE_HOME=<a folder on a larger disk>"
+    return Check("home", free >= FREE_GB, f"{path} writable, {free:.1f} GB free", mend)
+
+
+def store(address: str) -> Check:
+    """The store takes writes, and conditional ones."""
+    from simulation import storage
+
+    try:
+        conditional = storage.honours_conditional_writes(address)
+    except UnmuffleError as error:
+        return Check("store", False, str(error), "export UNMUFFLE_STORE=<a folder or s3://bucket/prefix you can write>")
+    found = f"{address} " + ("honours conditional writes" if conditional else "takes one writer at a time")
+    return Check("store", True, found)
+
+
+def tracking(uri: str) -> Check:
+    """MLflow answers."""
+    from training.registry import DEFAULT_USE
+    from training.tracking import Tracking
+
+    try:
+        Tracking(uri).aliases(DEFAULT_USE)
+    except UnmuffleError as error:
+        return Check(
+            "mlflow", False, str(error), "Start the server, or unset MLFLOW_TRACKING_URI to use sqlite in the home."
+        )
+    return Check("mlflow", True, uri)
+
+
+def free_port(port: int) -> Check:
+    """The port of `unmuffle serve` is free."""
+    with socket.socket() as probe:
+        taken = probe.connect_ex(("127.0.0.1", port)) == 0
+    found = f"{port} is {'taken' if taken else 'free'}"
+    return Check("port", not taken, found, f"unmuffle serve --port <another than {port}>")

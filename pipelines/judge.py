@@ -1,0 +1,90 @@
+"""Single steps a person takes by hand: score models, gate versions, go back, enhance files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from components.compute import Compute, progress
+from components.evaluate import gate_of, pinned, scored
+from components.promote import decided
+from components.record import version_at
+from components.specs import Input
+from simulation import storage
+from simulation.cluster import cluster
+from simulation.errors import BadSetting, NotThere
+from simulation.home import Home
+from training.tracking import Tracking
+
+
+def score(models: Sequence[str], corpus: str, pairs: str, out: str, use: str) -> Any:
+    """Score models on the test split of a corpus, or on pairs; returns the scorecard."""
+    from simulation.corpus import Corpus
+    from training.evaluate import evaluate
+    from training.pairs import Pairs
+
+    tracking = Tracking()
+    found = [tracking.resolve(model, use) for model in models]
+    systems = {version_at(tracking, use, version.address).name: version.address for version in found}
+    readable = Pairs.open(pairs) if pairs else Corpus.open(_test_split(corpus))
+    with cluster():
+        return evaluate(
+            systems,
+            readable,
+            storage.normal(out),
+            workers=Compute.current().workers,
+            progress=progress("evaluate"),
+        )
+
+
+def gate(models: Sequence[str], gate_corpus: str, use: str, store: str) -> str:
+    """Score registered versions beside the champion, and promote the winner, if there is one; returns the address
+    of the result."""
+    tracking = Tracking()
+    versions = [tracking.resolve(model, use) for model in models]
+    unregistered = [version.address for version in versions if not version.version]
+    if unregistered:
+        raise BadSetting(
+            f"{', '.join(unregistered)} is not registered, so it cannot become champion. "
+            "Name registered versions, such as dm/3; `unmuffle models` lists them."
+        )
+    candidates = tuple(Input(address=version.address, sha256=version.weights_sha256) for version in versions)
+    with cluster():
+        scorecard = scored(candidates, _gate(gate_corpus, use, store), use, store)
+        return decided(scorecard, candidates, use, store)
+
+
+def roll_back(use: str, store: str) -> Any:
+    """Make the previous champion champion again; returns what was done."""
+    from serving.deployer import LocalServe
+    from serving.promotion import rollback
+
+    with cluster():
+        return rollback(Tracking(), LocalServe(Home.current()), store, use)
+
+
+def _gate(asked: str, use: str, store: str) -> Input:
+    """The gate corpus that was asked for, or the pinned one; there is no corpus here to pin a new one from."""
+    try:
+        return gate_of(None, store, use, pinned(asked))
+    except NotThere:
+        raise NotThere(
+            f"No gate corpus is pinned for {use} in {store}. `unmuffle run` pins one; or give --gate-corpus "
+            "<address>#<digest> of a test split, as `unmuffle corpus show --json` prints them."
+        ) from None
+
+
+def _test_split(address: str) -> str:
+    """The split itself, or the test split of a corpus's root."""
+    from simulation.corpus import RECORD
+
+    address = storage.normal(address)
+    return address if storage.exists(storage.join(address, RECORD)) else storage.join(address, "test")
+
+
+def enhance_with(model: str, use: str, inputs: Sequence[Path], out: Path) -> str:
+    """Enhance files with a model; returns what was done in one line."""
+    from serving.engine import Engine
+    from serving.enhance import enhance_files
+
+    version = Tracking().resolve(model, use)
+    return str(enhance_files(inputs, out, Engine.load(version.address)))

@@ -1,0 +1,175 @@
+"""The whole pipeline on this machine, through KFP's local runner.
+
+KFP and the tasks it starts speak a lot; what they say goes to a log file under the home, and only the lines that the
+stages mark for a person are shown.
+"""
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from components import stage
+from components.compute import MARK, NARRATED
+from components.evaluate import pinned
+from components.simulate import chosen
+from simulation import storage
+from simulation.cluster import cluster
+from simulation.errors import BadSetting, NotThere, UnmuffleError
+from simulation.home import Home
+from simulation.schema import Schema, canonical_json
+from training.cookbook import recipe as from_cookbook
+from training.registry import known_use
+from training.tracking import Tracking
+
+
+class Request(Schema):
+    """What a person asks of one run: the parameters of `retrain` that identify it."""
+
+    scenario: str
+    recipes: tuple[str, ...]
+    gate_corpus: str = ""
+    use: str
+    hours: float = 0.0
+    seed: int = 0
+    again: int = 0
+
+    def key(self) -> str:
+        """Logical key of the run: asking for the same thing twice continues the same MLflow run."""
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json"))).hexdigest()[:16]
+
+
+def run_here(request: Request, home: Home, store: str, show: Callable[[str], None], again: bool = False) -> str:
+    """Run `retrain` for this request; returns the address of the last stage's result.
+
+    `again` asks for one more try than were finished so far. Every line that a stage marks is passed to `show`. Raises
+    UnmuffleError with the message of the stage that failed.
+    """
+    request = _checked(_next(request, store) if again else request)
+    key = request.key()
+    logs = home.path / "runs" / key
+    logs.mkdir(parents=True, exist_ok=True)
+    storage.delete(stage.error_address(store, key))
+    tracking = Tracking()
+    parent = tracking.run(key, f"retrain {request.scenario}")
+    tracking.params(parent, request.model_dump(mode="json"))
+    ok = False
+    try:
+        result = _narrated_run(request, home, store, logs, show)
+        storage.replace(_finished(store, key), result.encode())
+        ok = True
+    finally:
+        tracking.finish(parent, ok)
+    return result
+
+
+def _narrated_run(request: Request, home: Home, store: str, logs: Path, show: Callable[[str], None]) -> str:
+    parameters = request.model_dump() | {"recipes": list(request.recipes), "store": store, "run_key": request.key()}
+    with cluster(home), _narrated(logs / "pipeline.log", show):
+        try:
+            return _through_kfp(parameters, logs)
+        except RuntimeError as error:  # kfp raises nothing finer for a task that failed
+            raise UnmuffleError(_reason(store, request.key(), logs / "pipeline.log", error)) from None
+
+
+def _checked(request: Request) -> Request:
+    """Refuse names that do not exist before anything is started."""
+    known_use(request.use)
+    chosen(request.scenario, hours=request.hours, seed=request.seed)
+    if not request.recipes:
+        raise BadSetting("No recipe is named. Give --recipes dm_smoke,gru_smoke; `unmuffle recipes` lists them.")
+    for name in request.recipes:
+        recipe = from_cookbook(name)
+        if recipe.use != request.use:
+            raise BadSetting(f"The recipe {name} is for {recipe.use}, not for {request.use}; give --use {recipe.use}.")
+    return request.model_copy(update={"gate_corpus": pinned(request.gate_corpus)})
+
+
+def _next(request: Request, store: str) -> Request:
+    """The first try of this request that was not finished yet."""
+    while storage.exists(_finished(store, request.key())):
+        request = request.model_copy(update={"again": request.again + 1})
+    return request if request.again else request.model_copy(update={"again": 1})
+
+
+def _finished(store: str, key: str) -> str:
+    return storage.join(store, "runs", key, "finished")
+
+
+def _through_kfp(parameters: dict[str, Any], logs: Path) -> str:
+    from kfp import local
+
+    from pipelines.enhancement import retrain
+
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(logs / "kfp"), raise_on_error=True)
+    task = retrain(**parameters)
+    return str(task.outputs["Output"])
+
+
+def _reason(store: str, key: str, log_file: Path, error: RuntimeError) -> str:
+    """The message the failing stage left, else where the log is."""
+    with contextlib.suppress(NotThere):
+        return storage.read(stage.error_address(store, key)).decode()
+    return f"The pipeline stopped ({error}). What every task said is in {log_file}."
+
+
+class _Narrator(io.TextIOBase):
+    """A stream that writes everything to the log and shows only marked lines."""
+
+    def __init__(self, log_file: io.TextIOBase, show: Callable[[str], None]) -> None:
+        self._log = log_file
+        self._show = show
+        self._rest = ""
+
+    def write(self, text: str) -> int:
+        """Called by kfp with pieces of its tasks' output."""
+        self._log.write(text)
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            _, mark, said = line.partition(MARK)
+            if mark:
+                self._show(said)
+        return len(text)
+
+    def flush(self) -> None:
+        """Keep the log readable while the run goes on."""
+        self._log.flush()
+
+
+@contextlib.contextmanager
+def _narrated(log_file: Path, show: Callable[[str], None]) -> Iterator[None]:
+    """Everything printed or logged in this process goes to the log file; marked lines are shown as well."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    with log_file.open("w") as file, _environment({NARRATED: "1", "PYTHONUNBUFFERED": "1"}):
+        narrator = _Narrator(file, show)
+        with (
+            contextlib.redirect_stdout(narrator),
+            contextlib.redirect_stderr(narrator),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            try:
+                yield
+            finally:
+                root.handlers[:] = handlers  # kfp installs its own
+                root.setLevel(level)
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set variables for the tasks that kfp starts, and put back what was there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,153 @@
+"""What commands tell: how a run ended, who is champion, what a corpus holds, what exists."""
+
+from collections import Counter
+from typing import Any
+
+from pipelines.answer import Answer, stacked, table
+from simulation import storage
+from simulation.home import Home
+
+
+def outcome(address: str) -> Answer:
+    """How a run ended, from the result of its last stage: the scores, who won and why, and what to type next."""
+    from components.stage import Result
+    from serving.verdict import Verdict
+    from training.score_table import table as score_table
+    from training.scorecard import Scorecard
+
+    outputs = Result.parse(storage.read(address), address).outputs
+    scorecard = Scorecard.parse(storage.read(outputs["scorecard"]), outputs["scorecard"])
+    verdict = Verdict.parse(storage.read(outputs["verdict"]), outputs["verdict"])
+    report = storage.join(outputs["scorecard"].rpartition("/")[0], "report.html")
+    lines = [f"Verdict: {verdict.reason}"]
+    lines += [f"  {each.candidate}: {each.reason}" for each in verdict.judgements if each.candidate != verdict.winner]
+    lines += [f"Listen:  {report.removeprefix('file://')}", "Serve:   unmuffle serve"]
+    data = outputs | {"report": report, "verdict": verdict.model_dump(mode="json")}
+    return Answer(data, stacked(score_table(scorecard), *lines))
+
+
+def scores(scorecard: Any, out: str) -> Answer:
+    """A scorecard as a table, and where its listening page lies."""
+    from training.score_table import table as score_table
+
+    report = storage.join(storage.normal(out), "report.html")
+    data = scorecard.model_dump(mode="json") | {"report": report}
+    return Answer(data, stacked(score_table(scorecard), f"Listen: {report.removeprefix('file://')}"))
+
+
+def standing(use: str, home: Home) -> Answer:
+    """Who holds which alias of a use, and what its service answers with."""
+    from serving.service import running
+    from training.registry import ALIASES, known_use
+    from training.tracking import Tracking
+
+    known_use(use)
+    tracking = Tracking()
+    held = {alias: version.name for alias in ALIASES if (version := tracking.alias(use, alias)) is not None}
+    service = running(home)
+    rows = [(alias, held.get(alias, "none")) for alias in ALIASES]
+    rows.append(("serving now", f"{service.version} at {service.address}" if service else "nothing"))
+    data = {"use": use, "aliases": held, "service": service.model_dump(mode="json") if service else None}
+    return Answer(data, table(use, ("", "version"), rows))
+
+
+def corpus_facts(address: str) -> Answer:
+    """Rows, hours, slices and digest of a split, or of every split below a root."""
+    from simulation.corpus import RECORD, Corpus, split_addresses
+
+    address = storage.normal(address)
+    whole = not storage.exists(storage.join(address, RECORD))
+    places = [place for place in split_addresses(address).values() if storage.exists(storage.join(place, RECORD))]
+    corpora = [Corpus.open(place) for place in (places if whole and places else [address])]
+    data = [_split_facts(corpus) for corpus in corpora]
+    rows = [
+        (facts["split"], str(facts["rows"]), f"{facts['hours']:.3f}", _shares(facts["cases"]), facts["digest"])
+        for facts in data
+    ]
+    shown = table(address, ("split", "rows", "hours", "rows a slice", "digest"), rows)
+    return Answer({"address": address, "splits": data}, shown)
+
+
+def _split_facts(corpus: Any) -> dict[str, Any]:
+    rows = [entry.row for entry in corpus.entries]
+    return {
+        "split": corpus.split,
+        "address": corpus.address,
+        "digest": corpus.digest,
+        "rows": len(rows),
+        "hours": round(corpus.hours, 4),
+        "cases": dict(Counter(row.case for row in rows)),
+        "speakers": len({row.speaker for row in rows}),
+        "quarantined": sum(len(shard.quarantined) for shard in corpus.shards),
+        "libraries": corpus.record.libraries,
+    }
+
+
+def _shares(cases: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in cases.items())
+
+
+def known_models(use: str) -> Answer:
+    """The registered versions of a use, with their aliases."""
+    from training.tracking import Tracking
+
+    tracking = Tracking()
+    aliases: dict[str, list[str]] = {}
+    for alias, number in tracking.aliases(use).items():
+        aliases.setdefault(number, []).append(alias)
+    data = [
+        {
+            "model": version.name,
+            "use": version.use,
+            "version": version.version,
+            "aliases": aliases.get(version.version, []),
+            "recipe": version.tags.get("recipe", ""),
+            "gate": version.tags.get("gate_reason", ""),
+            "address": version.address,
+        }
+        for version in tracking.versions(use)
+    ]
+    rows = [(str(one["model"]), ", ".join(one["aliases"]), str(one["recipe"]), str(one["gate"])) for one in data]
+    return Answer(data, table(use, ("model", "alias", "recipe", "gate"), rows))
+
+
+def known_recipes() -> Answer:
+    """The recipes of the cookbook."""
+    from training.cookbook import RECIPES
+
+    recipes = {name: build() for name, build in RECIPES.items()}
+    rows = [
+        (name, recipe.network, recipe.use, str(recipe.steps), str(recipe.batch_size), _first(RECIPES[name]))
+        for name, recipe in recipes.items()
+    ]
+    data = {name: recipe.model_dump(mode="json") for name, recipe in recipes.items()}
+    return Answer(data, table("recipes", ("recipe", "network", "use", "steps", "batch", ""), rows))
+
+
+def known_scenarios() -> Answer:
+    """The named scenarios."""
+    from simulation.scenario import SCENARIOS
+
+    scenarios = {name: build() for name, build in SCENARIOS.items()}
+    rows = [
+        (name, str(one.sample_rate), ", ".join(case.name for case in one.cases), _first(SCENARIOS[name]))
+        for name, one in scenarios.items()
+    ]
+    data = {name: one.model_dump(mode="json") for name, one in scenarios.items()}
+    return Answer(data, table("scenarios", ("scenario", "Hz", "slices", ""), rows))
+
+
+def known_metrics() -> Answer:
+    """The metrics of a scorecard."""
+    from training.metrics import METRICS
+
+    rows = [
+        (one.name, one.unit, "higher" if one.higher_is_better else "lower", one.definition) for one in METRICS.values()
+    ]
+    data = [dict(zip(("metric", "unit", "better", "definition"), row, strict=True)) for row in rows]
+    return Answer(data, table("metrics", ("metric", "unit", "better", "definition"), rows))
+
+
+def _first(function: Any) -> str:
+    """The first sentence of a docstring."""
+    return str(function.__doc__).strip().split("\n\n")[0].replace("\n    ", " ")
