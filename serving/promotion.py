@@ -145,9 +145,10 @@ def _refuse_if_stale(
     verdict: Verdict, versions: Mapping[str, Version], champion: Version | None, winner: Version | None, use: str
 ) -> None:
     """A verdict holds against the champion it was reached against, and against no other."""
-    judged = None if verdict.opponent == UNPROCESSED else versions[verdict.opponent].version
     now = champion.version if champion else None
-    if now == judged or (winner is not None and now == winner.version):
+    judged = versions[verdict.opponent].version if verdict.opponent in versions else None
+    carried_out_already = winner is not None and now == winner.version
+    if carried_out_already or (now == judged and (now is not None or verdict.opponent == UNPROCESSED)):
         return
     raise PromotionBusy(
         f"The champion of {use} is now {champion.name if champion else 'nobody'}, but the verdict is about "

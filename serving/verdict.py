@@ -127,11 +127,13 @@ class Verdict(Schema):
     reason: str
 
 
-def verdict(scores: pd.DataFrame, opponent: str, candidates: Sequence[str], policy: Policy) -> Verdict:
+def verdict(scores: pd.DataFrame, champion: str | None, candidates: Sequence[str], policy: Policy) -> Verdict:
     """Judge candidates by a table of scores: one line per `row` and `system`, with `case`, `speaker`, `noise`, metrics.
 
-    `opponent` is the champion's name in the column `system`, or `unprocessed`. The table is that of the gate corpus.
+    The table is that of the gate corpus. `champion` is a name in the column `system`; without one the candidates are
+    held against the unprocessed input.
     """
+    opponent = champion or UNPROCESSED
     bench = _Bench(scores, opponent, policy)
     names = list(dict.fromkeys(candidates))
     complaints = {name: bench.complaint(name) for name in names}

@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from simulation import storage
-from simulation.errors import NoChampion, TrackingProblem, UnknownName
+from simulation.errors import CheckpointIncompatible, NoChampion, NotThere, TrackingProblem, UnknownName
 from simulation.home import Home
 from training.journal import Entry, Journal
 from training.registry import CHAMPION, DEFAULT_USE, USES, Version, known_use, parse_reference
@@ -101,7 +101,7 @@ class Tracking:
         if run_id.startswith(PENDING):
             yield
             return
-        self._import()
+        _set_up_mlflow()
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
         monitor = SystemMetricsMonitor(run_id, every_s, resume_logging=True, tracking_uri=self.uri)
@@ -329,10 +329,19 @@ class Tracking:
         looks_like_address = "://" in model or model.startswith((".", "/", "~")) or Path(model).is_dir()
         if not looks_like_address:
             raise UnknownName("model", model, self._model_names(use))
-        address = storage.normal(os.path.expanduser(model))
-        if not storage.exists(storage.join(address, "config.json")):
-            raise UnknownName("checkpoint folder (one with config.json in it)", model, self._model_names(use))
-        return Version(use, version="", network="", address=address, weights_sha256="", run_id="")
+        address = storage.normal(model)
+        try:
+            record = json.loads(storage.read(storage.join(address, "config.json")))
+            network, digest = record["model"]["kind"], record["weights_sha256"]
+        except NotThere:
+            what = "checkpoint folder (one with config.json in it)"
+            raise UnknownName(what, model, self._model_names(use)) from None
+        except (ValueError, KeyError, TypeError):
+            raise CheckpointIncompatible(
+                f"{address}/config.json is not the record of a version. Expected a folder that `unmuffle train` wrote; "
+                f"`unmuffle models` lists the registered ones."
+            ) from None
+        return Version(use, version="", network=network, address=address, weights_sha256=digest, run_id="")
 
     def _model_names(self, use: str) -> list[str]:
         return [*self.aliases(use), *(version.name for version in self.versions(use))]
@@ -347,7 +356,7 @@ class Tracking:
     @contextmanager
     def _answers(self) -> Iterator[None]:
         """Turn MLflow's own errors into ours: `Unreachable` when it may answer later, else `TrackingProblem`."""
-        self._import()
+        _set_up_mlflow()
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -358,13 +367,16 @@ class Tracking:
         except MlflowException as error:
             if error.error_code in _OUTAGE:
                 raise self._unreachable(error) from error
-            raise TrackingProblem(f"MLflow at {self._shown} refuses: {_first_line(error)}") from error
+            raise TrackingProblem(
+                f"MLflow at {self._shown} refuses: {self._said(error)} If that is not the server you mean, set "
+                f"MLFLOW_TRACKING_URI."
+            ) from error
 
     def _unreachable(self, error: Exception) -> Unreachable:
         return Unreachable(
-            f"MLflow at {self._shown} does not answer: {_first_line(error)} Expected a tracking server or a database "
-            f"there: check MLFLOW_TRACKING_URI and that the server runs, or unset MLFLOW_TRACKING_URI to use a sqlite "
-            f"file under UNMUFFLE_HOME; `unmuffle doctor` tries the connection."
+            f"MLflow at {self._shown} does not answer: {self._said(_root(error))} Expected a tracking server or a "
+            f"database there: check MLFLOW_TRACKING_URI and that the server runs, or unset MLFLOW_TRACKING_URI to use "
+            f"a sqlite file under UNMUFFLE_HOME; `unmuffle doctor` tries the connection."
         )
 
     @property
@@ -373,20 +385,17 @@ class Tracking:
         parts = urlsplit(self.uri)
         return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]).geturl()
 
-    @staticmethod
-    def _import() -> None:
-        """Settings MLflow reads while it is imported and at each request: no telemetry, short waits, no chatter."""
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    def _said(self, error: BaseException) -> str:
+        """The first line of a message, without the password; some of MLflow's go on for a page."""
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return line.replace(self.uri, self._shown)[:300].rstrip(".") + "."
 
     @cached_property
     def _client(self) -> Any:
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)  # hundreds of lines when the sqlite file is made
-        with _only_opener(self._database):
+        with _only_opener(self._database) if self._database else nullcontext():
             return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     @cached_property
@@ -410,13 +419,17 @@ class Tracking:
         return Path(self.uri.removeprefix("sqlite:///")).absolute() if self.uri.startswith("sqlite:///") else None
 
 
+def _set_up_mlflow() -> None:
+    """What MLflow reads from the environment while it is imported and at each request; called before either."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")  # its own defaults let an outage block for minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+
+
 @contextmanager
-def _only_opener(database: Path | None) -> Iterator[None]:
+def _only_opener(database: Path) -> Iterator[None]:
     """Hold a lock beside the sqlite file while it is opened: MLflow creates its tables then, and two must not."""
-    if database is None:
-        with nullcontext():
-            yield
-        return
     database.parent.mkdir(parents=True, exist_ok=True)
     with open(database.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -448,9 +461,11 @@ def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
-def _first_line(error: Exception) -> str:
-    line = str(error).strip().splitlines()[0][:300]
-    return line if line.endswith(".") else line + "."
+def _root(error: BaseException) -> BaseException:
+    """The innermost reason: "connection refused" rather than the three libraries that pass it on."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return error
 
 
 def _now_ms() -> int:
