@@ -121,6 +121,14 @@ def labels_of(corpus: Readable) -> list[Labels]:
     return [entry if isinstance(entry, Labels) else _labels_of_entry(entry) for entry in corpus.entries]
 
 
+def set_aside(corpus: Readable) -> tuple[Quarantined, ...]:
+    """What could not be read or rendered, with its reason: it is counted, and not scored."""
+    if isinstance(corpus, Pairs):
+        return corpus.quarantined
+    rows = (row for shard in getattr(corpus, "shards", ()) for row in shard.quarantined)
+    return tuple(Quarantined(address=row.id, reason=row.reason) for row in rows)
+
+
 def _labels_of_entry(entry: Entry) -> Labels:
     """What a simulated row is counted under."""
     row, measured = entry.row, entry.measured

@@ -1,0 +1,177 @@
+"""Versions x corpus -> scorecard: every system on every row, every metric, on Ray.
+
+The three results lie at one address: `scores.parquet`, `report.html` and, written last, `scorecard.json`; without the
+last one the others do not count.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version as installed
+from typing import Any
+
+import pandas as pd
+import ray
+from ray.exceptions import RayTaskError
+
+from simulation import storage
+from simulation.cluster import cluster, fraction
+from simulation.errors import BadSetting, UnknownName, UnmuffleError
+from training.baselines import BASELINES
+from training.checkpoint import load_version, version_record
+from training.metrics import METRICS, STANDARD
+from training.pairs import Labels, Readable, labels_of, set_aside
+from training.report import Example, Pick, picks, render
+from training.scorecard import LABELS, Scorecard, System, note, summarise
+from training.scoring import enhance_row, score_rows
+
+ROWS_PER_TASK = 8
+PACKAGES = ("unmuffle", "numpy", "scipy", "soxr", "torch", "pesq", "pystoi")
+"""What a score may depend on."""
+
+Progress = Callable[[int, int], None]
+"""Called with how many scorings are done, and how many there are (rows x systems)."""
+
+
+def evaluate(
+    systems: Mapping[str, str],
+    corpus: Readable,
+    out: str,
+    *,
+    champion: str | None = None,
+    metrics: Sequence[str] = STANDARD,
+    workers: int = 2,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Scorecard:
+    """Score `systems` (name to a version's address, or to a baseline's name) on a corpus; write the results at `out`.
+
+    The rows `unprocessed` and `spectral_subtraction` are always there. `champion` names the system that the others are
+    also compared with; `workers` is how many tasks run at a time; `seed` is the bootstrap's.
+    """
+    out = storage.normal(out)
+    described = _described(systems, champion, metrics)
+    labels = labels_of(corpus)
+    storage.delete(storage.join(out, "scorecard.json"))
+    with cluster():
+        shared = ray.put(corpus)
+        scores = _score_all(shared, labels, described, metrics, workers, progress)
+        slices, cells = summarise(scores, metrics, champion, seed)
+        scorecard = Scorecard(
+            corpus=corpus.address,
+            corpus_digest=corpus.digest,
+            rows=len(labels),
+            quarantined=set_aside(corpus),
+            systems=described,
+            champion=champion,
+            metrics=tuple(note(name) for name in metrics),
+            slices=slices,
+            scores=cells,
+            seed=seed,
+            packages={name: installed(name) for name in PACKAGES},
+        )
+        examples = _listen(shared, labels, described, picks(scorecard, scores), workers)
+    storage.replace(storage.join(out, "scores.parquet"), parquet(scores))
+    storage.replace(storage.join(out, "report.html"), render(scorecard, scores, examples))
+    storage.replace(storage.join(out, "scorecard.json"), scorecard.canonical())
+    return scorecard
+
+
+def parquet(scores: pd.DataFrame) -> bytes:
+    """The table of scores as a file."""
+    buffer = io.BytesIO()
+    scores.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def _described(systems: Mapping[str, str], champion: str | None, metrics: Sequence[str]) -> tuple[System, ...]:
+    """The baselines, then the systems asked for, each with its weights' digest; refuses what does not exist."""
+    for name in metrics:
+        if name not in METRICS:
+            raise UnknownName("metric", name, METRICS)
+    for name, address in systems.items():
+        if name in BASELINES and address != name:
+            raise BadSetting(f"The system at {address} is named {name!r}, as a baseline is; give it another name.")
+    everything = {**{name: name for name in BASELINES}, **systems}
+    if champion is not None and champion not in everything:
+        raise UnknownName("system", champion, everything)
+    return tuple(System(name=name, address=where, weights_sha256=_digest(where)) for name, where in everything.items())
+
+
+def _digest(address: str) -> str | None:
+    """Digest of a version's weights, having seen that they load; None for a baseline."""
+    if address in BASELINES:
+        return None
+    load_version(address)
+    return version_record(address).weights_sha256
+
+
+def _score_all(
+    shared: ray.ObjectRef,
+    labels: list[Labels],
+    systems: Sequence[System],
+    metrics: Sequence[str],
+    workers: int,
+    progress: Progress | None,
+) -> pd.DataFrame:
+    """The table of scores: systems in order, rows in order."""
+    starts = range(0, len(labels), ROWS_PER_TASK)
+    pieces = [(system, range(start, min(start + ROWS_PER_TASK, len(labels)))) for system in systems for start in starts]
+    calls = [(shared, system.address, tuple(metrics), tuple(rows)) for system, rows in pieces]
+    done, found = 0, {}
+    for index, scored in _run(score_rows, calls, workers):
+        found[index] = scored
+        done += len(scored)
+        if progress is not None:
+            progress(done, len(labels) * len(systems))
+    table = [
+        {"row": labels[row].id, "system": system.name, **labels[row].model_dump(exclude={"id"}), **scored}
+        for index, (system, rows) in enumerate(pieces)
+        for row, scored in zip(rows, found[index], strict=True)
+    ]
+    return _typed(pd.DataFrame(table, columns=[*LABELS, *metrics, "failed"]), metrics)
+
+
+def _typed(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """The same columns with the same types, whether or not anything is missing in them."""
+    numbers = ["snr_db", "seconds", *metrics]
+    texts = [name for name in table.columns if name not in numbers]
+    return table.astype({**dict.fromkeys(numbers, "float64"), **dict.fromkeys(texts, "string")})
+
+
+def _listen(
+    shared: ray.ObjectRef, labels: list[Labels], systems: Sequence[System], chosen: Sequence[Pick], workers: int
+) -> list[Example]:
+    """The audio of the chosen rows through every system."""
+    place = {label.id: index for index, label in enumerate(labels)}
+    calls = [(shared, place[pick.row], tuple(system.address for system in systems)) for pick in chosen]
+    found = dict(_run(enhance_row, calls, workers))
+    examples = []
+    for index, pick in enumerate(chosen):
+        mixture, heard = found[index]
+        outputs = {system.name: waveform for system, waveform in zip(systems, heard, strict=True)}
+        examples.append(Example(pick, labels[place[pick.row]], mixture.clean, outputs, mixture.sample_rate))
+    return examples
+
+
+def _run(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]], workers: int) -> Iterator[tuple[int, Any]]:
+    """Call a function on Ray, `workers` at a time; yields (index of the call, its answer) as they end."""
+    task = ray.remote(function).options(num_cpus=fraction(workers))
+    waiting = list(enumerate(calls))[::-1]
+    running: dict[ray.ObjectRef, int] = {}
+    while waiting or running:
+        while waiting and len(running) < workers:
+            index, arguments = waiting.pop()
+            running[task.remote(*arguments)] = index
+        ready, _ = ray.wait(list(running))
+        for reference in ready:
+            yield running.pop(reference), _answer(reference)
+
+
+def _answer(reference: ray.ObjectRef) -> Any:
+    """What a task gave; an error that a person can mend comes without Ray's wrapping."""
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        if isinstance(error.cause, UnmuffleError):
+            raise error.cause from None
+        raise

@@ -1,0 +1,210 @@
+"""The scorecard: how every system does in every slice, with intervals, and against the unprocessed input.
+
+Scores stand in a table with one line for each system and row (see `COLUMNS`); `summarise` turns it into means and
+paired differences. A failed metric is an empty cell with its reason in `failed`: it is counted, and never in a mean.
+"""
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from simulation.errors import UnknownName
+from simulation.schema import Schema
+from simulation.sources import Quarantined
+from training.intervals import Bootstrap, Interval
+from training.metrics import METRICS
+
+LABELS = ("row", "system", "case", "snr_db", "speaker", "noise", "room", "seconds")
+"""Columns of a table of scores; one for each metric follows, then `failed`, JSON text: metric to reason."""
+
+OVERALL = "overall"
+SNR_EDGES_DB = (0.0, 5.0, 10.0)
+
+REFERENCE = "unprocessed"
+"""The system that every other one is compared with."""
+
+
+class System(Schema):
+    """What was scored."""
+
+    name: str
+    address: str
+    """A version's folder, or the name of a baseline."""
+    weights_sha256: str | None
+    """None for a baseline, which has none."""
+
+
+class MetricNote(Schema):
+    """What a metric was when this scorecard was made."""
+
+    name: str
+    title: str
+    unit: str
+    higher_is_better: bool
+    version: int
+    definition: str
+
+
+class Slice(Schema):
+    """Rows that are counted together."""
+
+    name: str
+    kind: Literal["overall", "case", "snr"]
+    rows: int
+
+
+class Score(Schema):
+    """One system in one slice by one metric."""
+
+    system: str
+    slice: str
+    metric: str
+    mean: Interval | None
+    """Over the rows that could be scored; None where none could."""
+    failed: int
+    """Rows that could not be scored; they are in no mean."""
+    gain: Interval | None
+    """Paired difference to the unprocessed input, over rows that both have; positive is better for every metric."""
+    gain_over_champion: Interval | None
+    """The same against the champion, where one was named."""
+    worse: bool
+    """The whole interval of `gain` lies below 0."""
+
+
+class Scorecard(Schema):
+    """All of it; its digest stands for what was found."""
+
+    corpus: str
+    """Address."""
+    corpus_digest: str
+    rows: int
+    quarantined: tuple[Quarantined, ...]
+    """Rows or files that were set aside before scoring."""
+    systems: tuple[System, ...]
+    champion: str | None
+    """Name of the system that `gain_over_champion` compares with."""
+    metrics: tuple[MetricNote, ...]
+    slices: tuple[Slice, ...]
+    scores: tuple[Score, ...]
+    seed: int
+    """Of the bootstrap."""
+    packages: dict[str, str]
+    """Versions of what computed it."""
+
+    def score(self, system: str, slice_name: str, metric: str) -> Score:
+        """One cell; `UnknownName` where there is none."""
+        for score in self.scores:
+            if (score.system, score.slice, score.metric) == (system, slice_name, metric):
+                return score
+        known = (f"{score.system} / {score.slice} / {score.metric}" for score in self.scores)
+        raise UnknownName("score", f"{system} / {slice_name} / {metric}", known)
+
+    def headline(self) -> dict[str, float]:
+        """Overall means and gains, by names that MLflow accepts: `<system>/<metric>` and `<system>/<metric>_gain`."""
+        figures = {}
+        for score in self.scores:
+            if score.slice == OVERALL and score.mean is not None:
+                figures[f"{score.system}/{score.metric}"] = score.mean.mean
+            if score.slice == OVERALL and score.gain is not None:
+                figures[f"{score.system}/{score.metric}_gain"] = score.gain.mean
+        return figures
+
+    def leading_metric(self) -> MetricNote:
+        """The metric that systems and utterances are ranked by: SI-SDR, or the first one where it was not scored."""
+        return next((note for note in self.metrics if note.name == "si_sdr"), self.metrics[0])
+
+    def best_system(self) -> str:
+        """The learnt system with the largest overall gain; the best baseline where none was learnt."""
+        learnt = [system.name for system in self.systems if system.weights_sha256 is not None]
+        others = [system.name for system in self.systems if system.name != REFERENCE]
+        return max(learnt or others, key=self._overall_gain)
+
+    def _overall_gain(self, system: str) -> float:
+        gain = self.score(system, OVERALL, self.leading_metric().name).gain
+        return -np.inf if gain is None else gain.mean
+
+
+def note(metric: str) -> MetricNote:
+    """A metric as the scorecard records it."""
+    entry = METRICS[metric]
+    return MetricNote(**{name: getattr(entry, name) for name in MetricNote.model_fields})
+
+
+def slices_of(labels: pd.DataFrame) -> dict[Slice, np.ndarray]:
+    """Every slice that has rows, with its mask over the rows: overall, each case, each bucket of SNR."""
+    found = [(OVERALL, "overall", np.ones(len(labels), dtype=bool))]
+    for case in dict.fromkeys(labels["case"]):
+        found.append((f"{case} (case)" if case == OVERALL else case, "case", (labels["case"] == case).to_numpy()))
+    edges = (-np.inf, *SNR_EDGES_DB, np.inf)
+    for low, high in pairwise(edges):
+        inside = (labels["snr_db"] >= low) & (labels["snr_db"] < high)
+        found.append((_bucket(low, high), "snr", inside.to_numpy()))
+    return {Slice(name=name, kind=kind, rows=int(mask.sum())): mask for name, kind, mask in found if mask.any()}
+
+
+def summarise(
+    scores: pd.DataFrame, metrics: Sequence[str], champion: str | None, seed: int
+) -> tuple[tuple[Slice, ...], tuple[Score, ...]]:
+    """Means and paired differences of every system, slice and metric."""
+    systems = list(dict.fromkeys(scores["system"]))
+    by_system = {name: scores[scores["system"] == name].reset_index(drop=True) for name in systems}
+    labels = by_system[REFERENCE]
+    slices = slices_of(labels)
+    found = []
+    for part, mask in slices.items():
+        clusters = [_texts(labels.loc[mask, name]) for name in ("speaker", "noise")]
+        bootstrap = Bootstrap(clusters, seed)
+        for name in systems:
+            for metric in metrics:
+                values = {system: table.loc[mask, metric].to_numpy(float) for system, table in by_system.items()}
+                found.append(_score(name, part.name, metric, values, champion, bootstrap))
+    return tuple(slices), tuple(found)
+
+
+def failures(scores: pd.DataFrame) -> list[tuple[str, str, str, str]]:
+    """Every failed score as (row, system, metric, reason)."""
+    table = scores[scores["failed"] != "{}"]
+    return [
+        (row, system, metric, reason)
+        for row, system, failed in zip(table["row"], table["system"], table["failed"], strict=True)
+        for metric, reason in json.loads(failed).items()
+    ]
+
+
+def _score(
+    system: str, part: str, metric: str, values: dict[str, np.ndarray], champion: str | None, bootstrap: Bootstrap
+) -> Score:
+    """One cell of the scorecard from the values of all systems in one slice."""
+    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+    gain = None if system == REFERENCE else bootstrap.interval(sign * (values[system] - values[REFERENCE]))
+    against = None
+    if champion is not None and champion != system:
+        against = bootstrap.interval(sign * (values[system] - values[champion]))
+    return Score(
+        system=system,
+        slice=part,
+        metric=metric,
+        mean=bootstrap.interval(values[system]),
+        failed=int(np.isnan(values[system]).sum()),
+        gain=gain,
+        gain_over_champion=against,
+        worse=gain is not None and gain.high is not None and gain.high < 0.0,
+    )
+
+
+def _bucket(low: float, high: float) -> str:
+    """Name of an SNR bucket."""
+    if low == -np.inf:
+        return f"SNR below {high:g} dB"
+    if high == np.inf:
+        return f"SNR from {low:g} dB"
+    return f"SNR {low:g} to {high:g} dB"
+
+
+def _texts(column: pd.Series) -> list[str | None]:
+    """A column of labels with None for what is missing."""
+    return [None if pd.isna(value) else str(value) for value in column]

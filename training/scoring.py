@@ -1,0 +1,70 @@
+"""What a worker does: run one system on a few rows and score what comes out.
+
+It uses one thread, so that no number depends on how many workers there are.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from simulation import audio
+from simulation.degradations.base import Mixture
+from training.baselines import BASELINES, Waveform
+from training.checkpoint import load_version
+from training.metrics import METRICS, MetricFailed
+from training.models import Enhancer
+from training.pairs import Readable
+
+Enhance = Callable[[Waveform, int], Waveform]
+"""A system: a noisy waveform [samples] and its rate (Hz) to an enhanced one of the same length and rate."""
+
+
+def system_at(address: str) -> Enhance:
+    """The baseline of this name, or the version at this address."""
+    return BASELINES.get(address) or functools.partial(_enhance, _loaded(address))
+
+
+def score_rows(corpus: Readable, address: str, metrics: Sequence[str], rows: Sequence[int]) -> list[dict[str, Any]]:
+    """The scores of one system on some rows."""
+    torch.set_num_threads(1)
+    enhance = system_at(address)
+    return [score_mixture(corpus.read(row), enhance, metrics) for row in rows]
+
+
+def score_mixture(mixture: Mixture, enhance: Enhance, metrics: Sequence[str]) -> dict[str, Any]:
+    """`seconds`, each metric's value or None, and `failed`: JSON text of the reasons of those without a value."""
+    enhanced = enhance(mixture.noisy, mixture.sample_rate)
+    values: dict[str, Any] = {"seconds": len(mixture.clean) / mixture.sample_rate}
+    failed: dict[str, str] = {}
+    for name in metrics:
+        try:
+            values[name] = METRICS[name].score(mixture.clean, enhanced, mixture.sample_rate)
+        except MetricFailed as failure:
+            values[name], failed[name] = None, failure.reason
+    return {**values, "failed": json.dumps(failed, sort_keys=True)}
+
+
+def enhance_row(corpus: Readable, row: int, addresses: Sequence[str]) -> tuple[Mixture, list[Waveform]]:
+    """One row and what each system makes of it, for the listening page."""
+    torch.set_num_threads(1)
+    mixture = corpus.read(row)
+    return mixture, [system_at(address)(mixture.noisy, mixture.sample_rate) for address in addresses]
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(address: str) -> Enhancer:
+    """A version, kept by the worker that loaded it: what lies at a version's address never changes."""
+    return load_version(address)
+
+
+def _enhance(model: Enhancer, noisy: Waveform, sample_rate: int) -> Waveform:
+    """Through the model at its own rate and back, at the same length."""
+    there = audio.resample(noisy.astype(np.float32), sample_rate, model.sample_rate)
+    with torch.inference_mode():
+        enhanced = model(torch.from_numpy(np.ascontiguousarray(there))[None])[0].numpy()
+    back = audio.resample(enhanced, model.sample_rate, sample_rate)[: len(noisy)]
+    return np.pad(back, (0, len(noisy) - len(back)))
