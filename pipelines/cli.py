@@ -161,7 +161,7 @@ def simulate(
         Compute.current().model_copy(update={"workers": workers}).export()
     picked = chosen(scenario, hours=hours, seed=seed, speech=speech, noise=noise, rirs=rirs)
     corpus = simulated(picked, _store(store))
-    _print(corpus.model_dump(), as_json, f"{corpus.address}\n{corpus.digest}")
+    _print(corpus.model_dump(), as_json, f"{corpus.address}\n{corpus.sha256}")
 
 
 @corpus_app.command()

@@ -1,0 +1,5 @@
+"""`python -m pipelines`: the command `unmuffle`."""
+
+from pipelines.cli import app
+
+app()

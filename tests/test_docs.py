@@ -1,0 +1,59 @@
+"""The documents: their examples run, and nothing they promise is missing."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulation.degradations.base import Mixture
+
+ROOT = Path(__file__).parent.parent
+
+
+def example(title: str) -> dict[str, Any]:
+    """What the Python block below a heading of CONTRIBUTING.md defines."""
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
+    source = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert source is not None
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(source[1], f"CONTRIBUTING.md: {title}", "exec"), names)
+    return names
+
+
+def test_the_example_of_a_degradation_clips() -> None:
+    """A newcomer's first file does what its docstring says: told -6 dB, the peak is 6 dB lower."""
+    clip = example("A degradation")["Clip"](ceiling_db=-6.0)
+    speech = np.sin(np.arange(16000) / 10).astype(np.float32)
+    clipped = clip.apply(Mixture(speech, speech, 16000), None).noisy
+    assert 20 * np.log10(np.abs(clipped).max() / np.abs(speech).max()) == pytest.approx(-6.0, abs=0.01)
+
+
+def test_the_example_of_a_metric_measures() -> None:
+    """Noise of a tenth of the amplitude is 20 dB down."""
+    rng = np.random.default_rng(0)
+    clean, noise = rng.standard_normal((2, 16000)) * 0.1
+    noise *= 0.1 * np.linalg.norm(clean) / np.linalg.norm(noise)
+    assert example("A metric")["SNR"].score(clean, clean + noise, 16000) == pytest.approx(20.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("path", ["simulation/degradations", "training/models", "training/metrics"])
+def test_the_lines_that_contributing_changes_stand_in_the_code(path: str) -> None:
+    """A diff that no longer applies would send newcomers astray."""
+    removed = re.findall(r"^-(.+)$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    text = (ROOT / path / "__init__.py").read_text()
+    assert any(line in text for line in removed)
+
+
+def test_every_word_of_a_command_is_explained_somewhere() -> None:
+    """A command that the README never mentions does not exist for a new user."""
+    from pipelines.cli import app, corpus_app, pipeline_app
+
+    text = (ROOT / "README.md").read_text()
+    callbacks = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    missing = [name for name in callbacks if f"unmuffle {name}" not in text]
+    for group, inner in (("corpus", corpus_app), ("pipeline", pipeline_app)):
+        names = [command.name or command.callback.__name__ for command in inner.registered_commands if command.callback]
+        missing += [f"{group} {name}" for name in names if f"unmuffle {group} {name}" not in text]
+    assert missing == []
