@@ -3,7 +3,7 @@
 A home has one local cluster, described in `<home>/ray/cluster.json`; whoever starts it exports how to join it and stops
 it at the end. It asks for a token of the home's own (`<home>/ray/token`), sends no usage statistics, and keeps its
 session folder below a short temporary path, because the names of unix sockets end at 107 characters; that folder is
-removed at the end, or by the next start if its starter was killed.
+removed at the end, by `simulation.guard` if its starter was killed, or by the next start if both were.
 
 Ray's processes share the fate of the thread that started them: enter `cluster` in one that lives as long as it does.
 """
@@ -18,6 +18,8 @@ import os
 import secrets
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -167,10 +169,14 @@ def _forwarded() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(FORWARDED)}
 
 
+def _description(home: Home) -> Path:
+    return home.ray / "cluster.json"
+
+
 def _record(home: Home) -> Record | None:
     """What cluster.json says; None if there is none, or none that can be read."""
     try:
-        return Record.parse((home.ray / "cluster.json").read_bytes(), "cluster.json")
+        return Record.parse(_description(home).read_bytes(), "cluster.json")
     except (OSError, BadSetting):
         return None
 
@@ -183,6 +189,8 @@ def _living(home: Home) -> Record | None:
     if _runs(record) and _accepts(record.address):
         return record
     _forget(home, record)
+    if Path(record.folder).name.startswith("unmuffle-"):
+        shutil.rmtree(record.folder, ignore_errors=True)
     return None
 
 
@@ -194,11 +202,9 @@ def _runs(record: Record) -> bool:
 
 
 def _forget(home: Home, record: Record) -> None:
-    """Remove the description, if it is still this one, and the session folder."""
+    """Remove the description, if it is still this one."""
     if _record(home) == record:
-        (home.ray / "cluster.json").unlink(missing_ok=True)
-    if Path(record.folder).name.startswith("unmuffle-"):
-        shutil.rmtree(record.folder, ignore_errors=True)
+        _description(home).unlink(missing_ok=True)
 
 
 # ---- start ----------------------------------------------------------------------------------------------------------
@@ -223,24 +229,39 @@ def _start(home: Home, cpus: int | None, stack: ExitStack) -> None:
     address = ray.get_runtime_context().gcs_address
     me = psutil.Process()
     record = Record(address=address, pid=me.pid, started=me.create_time(), home=str(home.path), folder=str(folder))
-    storage.replace(storage.normal(str(home.ray / "cluster.json")), record.canonical())
+    storage.replace(storage.normal(str(_description(home))), record.canonical())
     stack.callback(_forget, home, record)
+    stack.enter_context(_guarded(home, folder))
     os.environ["RAY_ADDRESS"] = address
+
+
+@contextmanager
+def _guarded(home: Home, folder: Path) -> Iterator[None]:
+    """A process beside us, out of reach of the terminal's signals, that cleans up if we are killed."""
+    arguments = [folder, _description(home), os.getpid(), *(process.pid for process in _processes(folder))]
+    command = [sys.executable, "-P", "-m", "simulation.guard", *map(str, arguments)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _stop(folder: Path) -> None:
     """End the session, and return when none of its processes is left."""
-    processes = [
-        process
-        for service in psutil.Process().children()
-        if str(folder) in " ".join(_command(service))
-        for process in [service, *_descendants(service)]
-    ]
+    processes = _processes(folder)
     ray.shutdown()
     _, left = psutil.wait_procs(processes, timeout=GONE_S)
     for process in left:
         process.kill()
     psutil.wait_procs(left, timeout=GONE_S)
+
+
+def _processes(folder: Path) -> list[psutil.Process]:
+    """The session's services, which name its folder, and all that descends from them: agents and workers."""
+    services = [process for process in psutil.Process().children() if str(folder) in " ".join(_command(process))]
+    return services + [process for service in services for process in _descendants(service)]
 
 
 def _command(process: psutil.Process) -> list[str]:
