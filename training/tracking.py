@@ -259,11 +259,12 @@ class Tracking:
         return _version(created)
 
     def versions(self, use: str) -> list[Version]:
-        """All versions of a use, oldest first."""
+        """All versions of a use, oldest first; what somebody else registered under its name is none of ours."""
         known_use(use)
         with self._answers():
             found = self._client.search_model_versions(f"name='{use}'")
-        return sorted((_version(each) for each in found), key=lambda version: int(version.version))
+        ours = [_version(each) for each in found if "number" in each.tags]
+        return sorted(ours, key=lambda version: int(version.version))
 
     def version(self, use: str, number: str) -> Version:
         """The version with this registry number."""
