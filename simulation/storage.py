@@ -14,15 +14,9 @@ Names that begin with `.unmuffle-` (temporary files, probes, locks) are ours: `l
 them.
 """
 
-import errno
-import json
 import logging
 import os
 import re
-import shutil
-import socket
-import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,28 +28,42 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
+import boto3.exceptions
 import botocore.config
 import botocore.exceptions
 
 from simulation.errors import BadSetting, NotAllowed, NotThere, StorageError, StoreUnreachable, UnmuffleError
+from simulation.folder import InFolder, reading, writing
+from simulation.place import OURS, NotConditional, Place, Stored
+from simulation.writer_lock import WriterLock
 
 if TYPE_CHECKING:
     import pyarrow.fs
+
+__all__ = [
+    "Stored",
+    "arrow",
+    "create",
+    "delete",
+    "exists",
+    "honours_conditional_writes",
+    "join",
+    "leftovers",
+    "listing",
+    "local_copy",
+    "normal",
+    "read",
+    "read_many",
+    "read_range",
+    "replace",
+    "upload",
+    "writer_lock",
+]
 
 log = logging.getLogger(__name__)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-OURS = ".unmuffle-"
-"""Prefix of the names that are no objects of anybody's: temporary files, probes, locks."""
-
-LOCK_EXPIRY_S = 120.0
-"""A writer lock that was not refreshed for so long is free to take."""
-LOCK_REFRESH_S = 30.0
-"""How often its holder refreshes it."""
-LOCK_SETTLE_S = 2.0
-"""How long a new holder waits before it looks whether somebody wrote a lock over its own."""
 
 ATTEMPTS = 5
 """How often a request to S3 is tried in all, unless AWS_MAX_ATTEMPTS says otherwise."""
@@ -63,33 +71,22 @@ PARALLEL = 16
 """Threads of `read_many`, `local_copy` and `upload`."""
 
 
-@dataclass(frozen=True)
-class Stored:
-    """One object in a listing."""
-
-    address: str
-    size: int
-    """Bytes."""
-    modified: float
-    """Seconds since the epoch."""
-
-
 # ---- addresses ------------------------------------------------------------------------------------------------------
 
 
 def normal(path_or_address: str) -> str:
-    """A path made an absolute `file://` address; an `s3://` address without its trailing slash.
+    """The full address of a path; an address stays, without a trailing slash.
 
-    Raises BadSetting for any other scheme, an empty text, or an s3 address without a bucket.
+    Raises BadSetting for a scheme other than file and s3, an empty text, or an s3 address without a bucket.
     """
     text = str(path_or_address)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", text)
     if not text.strip() or "\0" in text:
         raise BadSetting(f"{text!r} is no address. Expected a path, file:///absolute/path or s3://bucket/key.")
     if scheme is None:
-        return "file://" + os.path.abspath(os.path.expanduser(text))
+        return "file:///" + os.path.abspath(os.path.expanduser(text)).lstrip("/")
     if text.startswith("file:///"):
-        return "file://" + os.path.abspath("/" + text.removeprefix("file://").lstrip("/"))
+        return "file:///" + os.path.abspath(text.removeprefix("file://")).lstrip("/")
     bucket, _, key = text.removeprefix("s3://").partition("/")
     if text.startswith("s3://") and bucket:
         return f"s3://{bucket}/{key}".rstrip("/")
@@ -110,14 +107,14 @@ def _parent(address: str) -> str:
     return address if parent.endswith("/") else parent
 
 
-def _at(address: str) -> "_InFolder | _InBucket":
+def _at(address: str) -> Place:
     """The place behind a full address."""
     if address.startswith("file:///"):
-        return _InFolder(address, Path(address.removeprefix("file://")))
+        return InFolder(address, Path(address.removeprefix("file://")))
     if address.startswith("s3://"):
         bucket, _, key = address.removeprefix("s3://").partition("/")
         if bucket:
-            return _InBucket(address, bucket, key)
+            return InBucket(address, bucket, key)
     raise BadSetting(f"Found the address {address!r}. Expected file:///absolute/path or s3://bucket/key.")
 
 
@@ -173,7 +170,7 @@ def local_copy(address: str, folder: Path) -> Path:
         if ".." in below.parts:
             raise StorageError(f"{stored.address} would be written outside {folder}; rename that object.")
         target = Path(folder, below)
-        with _folder_answers(normal(str(target))):
+        with writing(f"file://{target}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             _at(stored.address).download(target)
 
@@ -220,7 +217,8 @@ def upload(folder: Path, address: str) -> None:
         raise NotThere(f"There is no folder {folder} to upload to {address}.")
 
     def send(file: Path) -> None:
-        _at(join(address, file.relative_to(folder).as_posix())).upload(file)
+        with reading(f"file://{file}"):
+            _at(join(address, file.relative_to(folder).as_posix())).upload(file)
 
     _in_parallel(send, sorted(file for file in folder.rglob("*") if file.is_file()))
 
@@ -240,120 +238,42 @@ def honours_conditional_writes(address: str) -> bool:
     """
     where = _at(address).root()
     if where not in _honoured:
-        _honoured[where] = _probe(join(address, f"{OURS}probe-{uuid.uuid4().hex}"))
+        _honoured[where] = _probe(_at(join(address, f"{OURS}probe-{uuid.uuid4().hex}")))
         if not _honoured[where]:
             log.warning("%s does not honour conditional writes: it takes a single writer, under a lock.", address)
     return _honoured[where]
 
 
-def _probe(address: str) -> bool:
-    place = _at(address)
+def _probe(place: Place) -> bool:
     try:
-        return place.create(b"probe") and not place.create(b"probe")
-    except _NotConditional:
+        place.create(b"probe")
+    except NotConditional:
+        return False
+    try:
+        return not place.create(b"probe")
+    except NotConditional:
         return False
     finally:
         try:
             place.delete()
         except StorageError as error:
-            log.warning("The probe %s stays behind: %s", address, error)
-
-
-class _NotConditional(StorageError):
-    """The store said itself that it has no conditional writes."""
-
-
-# ---- a single writer ------------------------------------------------------------------------------------------------
+            log.warning("The probe %s stays behind: %s", place.address, error)
 
 
 @contextmanager
 def writer_lock(address: str) -> Iterator[None]:
     """Hold the right to write below a prefix of a store without conditional writes; elsewhere nothing is needed.
 
-    The lock is an object with its owner, since when, and an expiry that a thread keeps moving on. StorageError if
-    another writer holds it, and at the end if another one took it from us meanwhile.
+    The lock is an object with its owner, since when, and an expiry that a thread keeps moving on. StorageError, naming
+    who holds it, if another writer does, and at the end if another one took it over meanwhile.
     """
     if honours_conditional_writes(address):
         yield
         return
-    lock = _WriterLock(join(address, f"{OURS}writer.json"))
-    lock.take()
-    log.warning("%s takes a single writer; this one is %s.", address, lock.owner)
-    try:
-        with lock.refreshed():
-            yield
-        lock.check()
-    finally:
-        lock.release()
-
-
-class _WriterLock:
-    """The lock object. Without conditional writes it cannot be exact: it waits, and looks again whose it is."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.owner = f"{socket.gethostname()} process {os.getpid()}"
-        self.token = uuid.uuid4().hex
-        self.since_s = time.time()
-
-    def take(self) -> None:
-        self.check()
-        self.write()
-        time.sleep(LOCK_SETTLE_S)
-        self.check()
-
-    def check(self) -> None:
-        """StorageError if the lock there is alive and not ours."""
-        found = self.found()
-        if found and found["token"] != self.token and found["expires_s"] > time.time():
-            since, expires = _clock(found["since_s"]), _clock(found["expires_s"])
-            raise StorageError(
-                f"{self.address} is held by {found['owner']} since {since}, and this store takes a single writer. "
-                f"Wait for it to end; if it died, the lock is free after {expires}."
-            )
-
-    def found(self) -> dict[str, Any] | None:
-        try:
-            return json.loads(read(self.address))
-        except NotThere:
-            return None
-        except ValueError:
-            raise StorageError(f"{self.address} is no writer lock of ours; delete it if nobody writes.") from None
-
-    def write(self) -> None:
-        lock = {"owner": self.owner, "token": self.token, "since_s": self.since_s}
-        replace(self.address, json.dumps(lock | {"expires_s": time.time() + LOCK_EXPIRY_S}).encode())
-
-    @contextmanager
-    def refreshed(self) -> Iterator[None]:
-        """Move the expiry on in a thread, for as long as the lock is ours."""
-        done = threading.Event()
-
-        def refresh() -> None:
-            while not done.wait(LOCK_REFRESH_S):
-                try:
-                    self.check()
-                    self.write()
-                except StorageError as error:
-                    log.error("The writer lock was not refreshed: %s", error)
-
-        thread = threading.Thread(target=refresh, name="writer lock", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
-    def release(self) -> None:
-        with suppress(StorageError):
-            found = self.found()
-            if found and found["token"] == self.token:
-                delete(self.address)
-
-
-def _clock(epoch_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_s))
+    lock = WriterLock(_at(join(address, f"{OURS}writer.json")))
+    with lock.held():
+        log.warning("%s takes a single writer; it is %s.", address, lock.owner)
+        yield
 
 
 # ---- for pyarrow and Ray --------------------------------------------------------------------------------------------
@@ -364,183 +284,39 @@ def arrow(address: str) -> "tuple[pyarrow.fs.FileSystem, str]":
     return _at(address).arrow()
 
 
-# ---- a folder -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _InFolder:
-    """A path of the local (or a mounted) file system."""
-
-    address: str
-    path: Path
-
-    def root(self) -> tuple[str, ...]:
-        with _folder_answers(self.address):
-            self.path.mkdir(parents=True, exist_ok=True)
-            return ("file", str(self.path.stat().st_dev))
-
-    def read(self) -> bytes:
-        with _folder_answers(self.address):
-            return self.path.read_bytes()
-
-    def read_range(self, start: int, size: int) -> bytes:
-        with _folder_answers(self.address), self.path.open("rb") as file:
-            file.seek(start)
-            return file.read(size)
-
-    def exists(self) -> bool:
-        with suppress(NotThere), _folder_answers(self.address):
-            self.path.stat()
-            return self.path.is_file()
-        return False
-
-    def below(self) -> list[Stored]:
-        with _folder_answers(self.address):
-            return sorted(_files_below(self.path), key=lambda stored: stored.address)
-
-    def create(self, data: bytes) -> bool:
-        with _folder_answers(self.address), self._temporary() as temporary:
-            _write_through(temporary, data)
-            try:
-                os.link(temporary, self.path)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-                    raise _NotConditional(f"{self.address}: this file system has no hard links.") from error
-                raise
-            _write_folder_through(self.path.parent)
-        return True
-
-    def replace(self, data: bytes) -> None:
-        with _folder_answers(self.address), self._temporary() as temporary:
-            _write_through(temporary, data)
-            self._put(temporary)
-
-    def upload(self, file: Path) -> None:
-        with _folder_answers(self.address), self._temporary() as temporary:
-            shutil.copyfile(file, temporary)
-            with temporary.open("rb") as copy:
-                os.fsync(copy.fileno())
-            self._put(temporary)
-
-    def download(self, target: Path) -> None:
-        with _folder_answers(self.address):
-            shutil.copyfile(self.path, target)
-
-    def delete(self) -> None:
-        with suppress(NotThere), _folder_answers(self.address):
-            self.path.unlink()
-
-    def arrow(self) -> "tuple[pyarrow.fs.FileSystem, str]":
-        import pyarrow.fs
-
-        return pyarrow.fs.LocalFileSystem(), str(self.path)
-
-    def _put(self, temporary: Path) -> None:
-        temporary.replace(self.path)
-        _write_folder_through(self.path.parent)
-
-    @contextmanager
-    def _temporary(self) -> Iterator[Path]:
-        """A path beside ours for the bytes on their way; gone at the end, whatever happens."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f"{OURS}partial-{uuid.uuid4().hex}")
-        try:
-            yield temporary
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _files_below(folder: Path) -> Iterator[Stored]:
-    """Every file below a folder, through links to folders too, each folder once; a missing folder has none."""
-    seen: set[str] = set()
-    for path, folders, files in os.walk(folder, onerror=_not_missing, followlinks=True):
-        if (real := os.path.realpath(path)) in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        for name in files:
-            with suppress(FileNotFoundError):  # deleted since, or a link to nothing
-                status = os.stat(os.path.join(path, name))
-                yield Stored("file://" + os.path.join(path, name), status.st_size, status.st_mtime)
-
-
-def _not_missing(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error
-
-
-def _write_through(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_folder_through(folder: Path) -> None:
-    """Make the names in a folder last through a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _folder_answers(address: str) -> Iterator[None]:
-    """Turn the operating system's errors into ours."""
-    try:
-        yield
-    except OSError as error:
-        raise _folder_error(error, address) from error
-
-
-def _folder_error(error: OSError, address: str) -> StorageError:
-    reason = error.strerror or str(error)
-    if isinstance(error, FileNotFoundError | NotADirectoryError | FileExistsError):
-        return NotThere(f"Nothing lies at {address} ({reason}). Look at the path, or build what should be there.")
-    if isinstance(error, IsADirectoryError):
-        return NotThere(f"{address} is a folder; a single object was expected.")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return NotAllowed(
-            f"{address} refuses: {reason}. Change its owner or mode (chmod, chown), or choose another store."
-        )
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError(
-            f"No space is left for {address} ({reason}). Free some, or choose another store (UNMUFFLE_STORE)."
-        )
-    return StorageError(f"{address} failed: {reason}.")
-
-
 # ---- a bucket -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _InBucket:
-    """A key of an S3 bucket."""
+class InBucket:
+    """A key of an S3 bucket; the methods are those of `simulation.place.Place`."""
 
     address: str
     bucket: str
     key: str
 
     def root(self) -> tuple[str, ...]:
+        """The bucket and its server; nothing is asked."""
         with _bucket_answers(self):
             return ("s3", _client().meta.endpoint_url, self.bucket)
 
     def read(self) -> bytes:
+        """A GET."""
         return self._get()
 
     def read_range(self, start: int, size: int) -> bytes:
+        """A GET with a range."""
         return self._get(Range=f"bytes={start}-{start + size - 1}")
 
     def exists(self) -> bool:
+        """A HEAD; nothing exists in a missing bucket either."""
         with suppress(NotThere), _bucket_answers(self):
             _client().head_object(Bucket=self.bucket, Key=self.key)
             return True
         return False
 
     def below(self) -> list[Stored]:
+        """Page after page."""
         prefix = self.key and self.key.rstrip("/") + "/"
         with _bucket_answers(self):
             pages = _client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
@@ -560,7 +336,7 @@ class _InBucket:
                 except botocore.exceptions.ClientError as error:
                     status = _status(error)
                     if status == 501:
-                        raise _NotConditional(f"{self.address}: this server has no conditional writes.") from error
+                        raise NotConditional(f"{self.address}: this server has no conditional writes.") from error
                     if status not in (409, 412):
                         raise
             if status == 412 or self.exists():
@@ -570,22 +346,28 @@ class _InBucket:
         )
 
     def replace(self, data: bytes) -> None:
+        """A single PUT."""
         with _bucket_answers(self):
             _client().put_object(Bucket=self.bucket, Key=self.key, Body=data)
 
     def upload(self, file: Path) -> None:
+        """In parts if the file is large; it appears when the last one is there."""
         with _bucket_answers(self):
-            _client().upload_file(str(file), self.bucket, self.key)
+            with file.open("rb") as stream:  # upload_file would hide the server's answer in a text
+                _client().upload_fileobj(stream, self.bucket, self.key)
 
     def download(self, target: Path) -> None:
+        """To a temporary file that is renamed at the end."""
         with _bucket_answers(self):
             _client().download_file(self.bucket, self.key, str(target))
 
     def delete(self) -> None:
+        """A DELETE, which S3 answers alike whether something was there or not."""
         with suppress(NotThere), _bucket_answers(self):
             _client().delete_object(Bucket=self.bucket, Key=self.key)
 
     def arrow(self) -> "tuple[pyarrow.fs.FileSystem, str]":
+        """pyarrow's own S3 client, set up like ours."""
         import pyarrow.fs
 
         with _bucket_answers(self):
@@ -602,11 +384,7 @@ class _InBucket:
         return _client().get_object(Bucket=self.bucket, Key=self.key, **options)["Body"].read()
 
 
-BROKEN_BODY = (
-    botocore.exceptions.IncompleteReadError,
-    botocore.exceptions.ResponseStreamingError,
-    botocore.exceptions.ReadTimeoutError,
-)
+BROKEN_BODY = (botocore.exceptions.IncompleteReadError, botocore.exceptions.ResponseStreamingError)
 
 
 def _client() -> Any:
@@ -621,7 +399,7 @@ def _new_client(process: int, settings: tuple[tuple[str, str], ...]) -> Any:
     config = botocore.config.Config(
         retries={"mode": "adaptive", "total_max_attempts": attempts},
         connect_timeout=5,
-        read_timeout=60,
+        read_timeout=30,
         max_pool_connections=2 * PARALLEL,
     )
     return boto3.session.Session().client("s3", config=config)
@@ -630,9 +408,8 @@ def _new_client(process: int, settings: tuple[tuple[str, str], ...]) -> Any:
 def _arrow_options() -> dict[str, Any]:
     """What pyarrow needs to reach the same server as our client, as the same user."""
     client = _client()
-    options: dict[str, Any] = {
-        "region": client.meta.region_name if client.meta.region_name != "aws-global" else "us-east-1"
-    }
+    region = client.meta.region_name
+    options: dict[str, Any] = {"region": "us-east-1" if region == "aws-global" else region}
     endpoint = urlsplit(client.meta.endpoint_url)
     if not (endpoint.hostname or "").endswith(".amazonaws.com"):
         options |= {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme}
@@ -646,7 +423,7 @@ def _arrow_options() -> dict[str, Any]:
 
 
 @contextmanager
-def _bucket_answers(place: _InBucket) -> Iterator[None]:
+def _bucket_answers(place: InBucket) -> Iterator[None]:
     """Turn botocore's errors into ours."""
     try:
         yield
@@ -663,7 +440,7 @@ def _status(error: botocore.exceptions.ClientError) -> int:
     return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
-def _refusal(error: botocore.exceptions.ClientError, place: _InBucket) -> StorageError:
+def _refusal(error: botocore.exceptions.ClientError, place: InBucket) -> StorageError:
     """Our error for an answer that says no."""
     status, code = _status(error), error.response.get("Error", {}).get("Code", "")
     message = error.response.get("Error", {}).get("Message", "")
@@ -674,6 +451,8 @@ def _refusal(error: botocore.exceptions.ClientError, place: _InBucket) -> Storag
         )
     if status == 404:
         return NotThere(f"Nothing lies at {place.address}.")
+    if status == 416:
+        return StorageError(f"{place.address} is shorter than promised.")
     if status in (401, 403):
         return NotAllowed(
             f"{_endpoint()} refuses access to {place.address} ({code or status}). "
@@ -686,7 +465,7 @@ def _refusal(error: botocore.exceptions.ClientError, place: _InBucket) -> Storag
     return StorageError(f"{_endpoint()} refused {place.address}: {status} {code} {message}".rstrip() + ".")
 
 
-def _no_answer(error: Exception, place: _InBucket) -> UnmuffleError:
+def _no_answer(error: Exception, place: InBucket) -> UnmuffleError:
     """Our error where no answer came, or where boto3 could not even ask."""
     problems = botocore.exceptions
     if isinstance(error, problems.NoCredentialsError | problems.PartialCredentialsError | problems.ProfileNotFound):
