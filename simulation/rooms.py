@@ -121,10 +121,10 @@ class RoomBank(Schema):
     Ids look like those of recordings: `room/train/0012/3` is position 3 in room 12 of the split `train`.
     """
 
-    rooms: int = Field(default=40, ge=1)
+    rooms: int = Field(default=24, ge=1)
     """Rooms in each split."""
 
-    positions: int = Field(default=4, ge=1)
+    positions: int = Field(default=8, ge=1)
     """Positions of speaker and microphone in each room."""
 
     length_m: Range = Range(low=4.0, high=7.0)

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from simulation import levels
 from simulation.degradations.base import Choice, Degradation, Mixture, Pick, Recordings, Waveform, number, recording_id
@@ -31,7 +30,7 @@ class AddNoise(Degradation):
     offset: Amount = Range(low=0.0, high=1.0)
     """Where in the recording to start, as a share of its length."""
 
-    snr_db: Amount = Field(default=Range(low=-5.0, high=15.0))
+    snr_db: Amount = Range(low=-5.0, high=15.0)
     """Active speech level over mean noise power, in dB."""
 
     def apply(self, mixture: Mixture, recordings: Recordings) -> Mixture:

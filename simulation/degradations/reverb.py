@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+from scipy.signal import fftconvolve
 
 from simulation.degradations.base import Choice, Degradation, Mixture, Pick, Recordings, Waveform, recording_id
 from simulation.rooms import DIRECT_S, Rir, drr_db, rt60_s
@@ -55,7 +56,5 @@ def kept(rir: Rir, target: Literal["early", "direct"]) -> Rir:
 
 def convolve(samples: Waveform, rir: Rir) -> Waveform:
     """The samples in the room, as long as before, without the travel time of the direct sound."""
-    from scipy.signal import fftconvolve  # half a second to import, and reading a scenario must be quick
-
     wet = fftconvolve(samples.astype(np.float64), rir.samples.astype(np.float64))
     return wet[rir.onset : rir.onset + len(samples)].astype(np.float32)

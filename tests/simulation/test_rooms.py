@@ -1,0 +1,163 @@
+import numpy as np
+import pyroomacoustics
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulation.errors import BadAudio, BadSetting
+from simulation.rooms import (
+    PRE_DELAY_SAMPLES,
+    SPEED_OF_SOUND_M_PER_S,
+    Rir,
+    RoomBank,
+    drr_db,
+    is_simulated,
+    measured_rir,
+    rt60_s,
+    simulated_room,
+)
+from simulation.schema import Range
+
+RATE = 16_000
+SMALL = RoomBank(rooms=3, positions=2, rt60_s=Range(low=0.15, high=0.25))
+
+
+def _decay(rt60: float, seconds: float, floor_db: float = -200.0) -> Rir:
+    """White noise that decays by 60 dB in `rt60`, over a noise floor."""
+    rng = np.random.Generator(np.random.Philox(3))
+    time_s = np.arange(int(seconds * RATE)) / RATE
+    tail = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / rt60)
+    floor = rng.standard_normal(len(time_s)) * 10 ** (floor_db / 20)
+    return Rir((tail + floor).astype(np.float32), 0, RATE)
+
+
+def test_a_response_is_a_pure_function_of_seed_and_id() -> None:
+    """Simulated twice, in any order, a response is equal bit for bit; another seed or position is another response."""
+    ids = [member for members in SMALL.groups("train").values() for member in members]
+    forwards = {rir: SMALL.simulate(5, rir, RATE).samples for rir in ids}
+    backwards = {rir: SMALL.simulate(5, rir, RATE).samples for rir in reversed(ids)}
+    assert all(np.array_equal(forwards[rir], backwards[rir]) for rir in ids)
+    assert len({samples.tobytes() for samples in forwards.values()}) == len(ids)
+    assert not np.array_equal(SMALL.simulate(6, ids[0], RATE).samples, forwards[ids[0]])
+
+
+def test_the_onset_of_a_simulated_room_follows_from_its_geometry() -> None:
+    """Pre-delay plus distance over the speed of sound; the response is silent before, and its first peak is there."""
+    for members in RoomBank(rooms=4, positions=4).groups("valid").values():
+        for rir_id in members[:2]:
+            rir = SMALL.simulate(1, rir_id, RATE)
+            distance_m = (rir.onset - PRE_DELAY_SAMPLES) * SPEED_OF_SOUND_M_PER_S / RATE
+            assert SMALL.distance_m.low - 0.02 <= distance_m <= SMALL.distance_m.high + 0.02
+            size = np.abs(rir.samples)
+            assert size[: rir.onset - 1].max() < 0.1 * size[rir.onset]
+            assert size[rir.onset] >= size[rir.onset - 5 : rir.onset + 2].max()
+            assert size[rir.onset] == pytest.approx(1 / distance_m, rel=0.05)
+
+
+def test_rooms_of_one_bank_differ_and_positions_of_one_room_share_it() -> None:
+    """The walls are drawn by room, the places by position."""
+    decays = [
+        [rt60_s(RoomBank().simulate(0, member, RATE)) for member in members[:2]]
+        for members in list(RoomBank().groups("train").values())[:4]
+    ]
+    assert all(first == pytest.approx(second, rel=0.15) for first, second in decays)
+    assert max(first for first, _ in decays) > 1.2 * min(first for first, _ in decays)
+
+
+def test_measured_decay_lies_near_the_asked_one() -> None:
+    """Sabine's formula is a promise within a third; what is recorded is what was measured."""
+    bank = RoomBank(rt60_s=Range(low=0.3, high=0.3))
+    found = [rt60_s(bank.simulate(0, members[0], RATE)) for members in list(bank.groups("test").values())[:5]]
+    assert all(0.2 < value < 0.42 for value in found)
+
+
+def test_no_room_is_in_two_splits() -> None:
+    """Ids carry the split, so rooms are disjoint by construction."""
+    bank = RoomBank()
+    rooms = [set(bank.groups(split)) for split in ("train", "valid", "test")]
+    assert sum(map(len, rooms)) == len(set.union(*rooms)) == 3 * bank.rooms
+    for room, members in bank.groups("test").items():
+        assert all(is_simulated(member) and simulated_room(member) == room for member in members)
+
+
+def test_simulating_leaves_pyroomacoustics_as_it_was() -> None:
+    """The pin to one thread is undone, and no global random state is read or moved."""
+    pyroomacoustics.constants.set("num_threads", 3)
+    before = np.random.get_state()[1].tolist()
+    SMALL.simulate(0, "room/train/0000/0", RATE)
+    assert pyroomacoustics.constants.get("num_threads") == 3
+    assert np.random.get_state()[1].tolist() == before
+
+
+@pytest.mark.parametrize(
+    "settings_of_bank",
+    [
+        {"rt60_s": Range(low=0.05, high=0.4)},
+        {"distance_m": Range(low=0.5, high=4.0)},
+        {"height_m": Range(low=1.5, high=3.0)},
+        {"rooms": 0},
+        {"area_m2": 20.0},
+    ],
+)
+def test_impossible_banks_are_refused(settings_of_bank: dict[str, object]) -> None:
+    """Before anything is simulated, and naming the field."""
+    with pytest.raises(BadSetting, match=next(iter(settings_of_bank))):
+        RoomBank.parse(settings_of_bank, "bank")  # type: ignore[arg-type]
+
+
+def test_the_smallest_of_allowed_rooms_can_be_simulated() -> None:
+    """Every extreme that validation lets through has places for speaker and microphone, and an absorption."""
+    tight = RoomBank(
+        rooms=1,
+        positions=3,
+        length_m=Range(low=3.0, high=3.0),
+        width_m=Range(low=3.0, high=3.0),
+        height_m=Range(low=2.2, high=2.2),
+        distance_m=Range(low=2.0, high=2.0),
+        rt60_s=Range(low=0.15, high=0.15),
+    )
+    for rir in tight.groups("train")["room/train/0000"]:
+        assert tight.simulate(0, rir, RATE).onset == PRE_DELAY_SAMPLES + round(2.0 / SPEED_OF_SOUND_M_PER_S * RATE)
+
+
+@given(
+    delay=st.integers(5, 3000),
+    sign=st.sampled_from([-1.0, 1.0]),
+    reflection=st.floats(0.1, 3.0),
+    after=st.integers(40, 900),
+)
+@settings(max_examples=50, deadline=None)
+def test_the_onset_of_a_measured_response_is_its_first_arrival(
+    delay: int, sign: float, reflection: float, after: int
+) -> None:
+    """Found whatever its sign, though a later reflection be louder than the direct sound."""
+    samples = np.zeros(4500, np.float32)
+    samples[delay - 2 : delay + 3] = sign * np.array([0.05, 0.4, 1.0, 0.4, 0.05], np.float32)
+    samples[delay + after] += reflection
+    assert measured_rir(samples, RATE).onset == delay
+
+
+def test_a_silent_response_is_bad_audio() -> None:
+    """It has no onset."""
+    with pytest.raises(BadAudio, match="silent"):
+        measured_rir(np.zeros(100, np.float32), RATE)
+
+
+@pytest.mark.parametrize("rt60", [0.15, 0.4, 1.2])
+def test_rt60_of_a_known_decay(rt60: float) -> None:
+    """Within 5 % for an exponential tail."""
+    assert rt60_s(_decay(rt60, 2 * rt60)) == pytest.approx(rt60, rel=0.05)
+
+
+def test_rt60_under_a_noise_floor() -> None:
+    """A floor at -40 dB bends the decay: still right within 10 %; one at -20 dB hides it, and nothing is claimed."""
+    assert rt60_s(_decay(0.4, 1.5, floor_db=-40.0)) == pytest.approx(0.4, rel=0.1)
+    assert rt60_s(_decay(0.4, 1.5, floor_db=-20.0)) is None
+
+
+def test_drr_of_a_known_response() -> None:
+    """A pulse of energy 1 and a later one of energy 1/100 are 20 dB apart."""
+    samples = np.zeros(2000, np.float32)
+    samples[100], samples[1500] = 1.0, 0.1
+    assert drr_db(Rir(samples, 100, RATE)) == pytest.approx(20.0, abs=0.01)
+    assert drr_db(Rir(samples, 100, RATE).normalised()) == pytest.approx(20.0, abs=0.01)
