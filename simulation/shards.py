@@ -135,29 +135,30 @@ def publish(address: str, record: CorpusRecord) -> None:
     Each size first leaves a record of its own, which is never overwritten; corpus.json is then made a copy of the
     largest, and looked at again. So a slow writer of a small corpus cannot undo a larger one: it sees its record.
     """
-    data = record.canonical()
-    storage.create(storage.join(address, f"corpus-{len(record.shards):06d}.json"), data)
-    pointer = storage.join(address, RECORD)
-    published = ""
-    while published != (largest := _largest_size(address)):
-        wanted = storage.read(largest)
-        _check_prefix(record, parse_record(wanted, largest), largest)
-        if not storage.create(pointer, wanted) and storage.read(pointer) != wanted:
-            storage.replace(pointer, wanted)
+    _check_same_plan(record, address)
+    storage.create(storage.join(address, f"corpus-{len(record.shards):06d}.json"), record.canonical())
+    pointer, published = storage.join(address, RECORD), ""
+    while published != (largest := _largest(address)):
+        data = storage.read(largest)
+        if not storage.create(pointer, data) and storage.read(pointer) != data:
+            storage.replace(pointer, data)
         published = largest
 
 
-def _largest_size(address: str) -> str:
-    """The record of the largest corpus that was ever finished here."""
-    sizes = {int(match[1]): at.address for at in storage.listing(address) if (match := SIZE_NAME.search(at.address))}
-    return sizes[max(sizes)]
+def _largest(address: str) -> str:
+    """The record of the largest size that was finished here; empty if none was."""
+    found = [stored.address for stored in storage.listing(address) if SIZE_NAME.search(stored.address)]
+    return max(found, key=lambda at: (len(at), at), default="")
 
 
-def _check_prefix(ours: CorpusRecord, largest: CorpusRecord, address: str) -> None:
+def _check_same_plan(record: CorpusRecord, address: str) -> None:
     """What stands at the address must begin with what we rendered, or the other way round."""
-    if not all(a.sha256 == b.sha256 for a, b in zip(ours.shards, largest.shards, strict=False)):
+    if not (largest := _largest(address)):
+        return
+    there = parse_record(storage.read(largest), largest)
+    if any(theirs.sha256 != ours.sha256 for theirs, ours in zip(there.shards, record.shards, strict=False)):
         raise NotReproducible(
-            f"{address} lists other shards than were rendered now for the same plan. Run `unmuffle corpus verify`."
+            f"{largest} lists other shards than were rendered now for the same plan. Run `unmuffle corpus verify`."
         )
 
 
