@@ -26,7 +26,7 @@ from simulation.errors import (
 )
 from simulation.manifest import CommittedShard, CorpusRecord, Entry, ShardRecord, Splits, prefix_digests
 from simulation.render import RENDER_VERSION, Library, render
-from simulation.shards import RECORD, commit_name, committed_shard, parse_commit, parse_record, splits_name
+from simulation.shards import RECORD, commit_name, committed_shard, parse_commit, parse_record, size_name, splits_name
 from simulation.sources import SPLITS
 
 BUILD = "unmuffle simulate SCENARIO --store URI"
@@ -208,7 +208,7 @@ def verify(address: str) -> list[str]:
     splits = [at for at in split_addresses(address).values() if storage.listing(at)]
     if not splits:
         raise _absent(address)
-    return [problem for split in splits for problem in _verify_split(split)]
+    return [problem for split in splits for problem in _verify_split(split)] + _splits_problems(address)
 
 
 def _verify_split(address: str) -> list[str]:
@@ -216,15 +216,28 @@ def _verify_split(address: str) -> list[str]:
         record = read_record(address)
     except (CorpusDamaged, CorpusIncomplete, NotThere) as error:
         return [str(error)]
-    problems = _record_problems(record, storage.join(address, RECORD))
+    problems = _record_problems(record, address)
     for shard, line in enumerate(record.shards):
         problems += _shard_problems(address, shard, line)
     return problems
 
 
-def _record_problems(record: CorpusRecord, address: str) -> list[str]:
-    """Whether corpus.json agrees with itself."""
-    problems = []
+def _splits_problems(root: str) -> list[str]:
+    """Whether the objects that say which splits belong together are what their names say."""
+    objects = [at.address for at in storage.listing(root) if at.address.startswith(f"{root}/splits-")]
+    return [
+        f"{at} is damaged: its bytes do not have the digest in its name."
+        for at, data in zip(objects, storage.read_many(objects), strict=True)
+        if at != storage.join(root, splits_name(hashlib.sha256(data).hexdigest()))
+    ]
+
+
+def _record_problems(record: CorpusRecord, split: str) -> list[str]:
+    """Whether corpus.json agrees with itself, and with the record of its size that it is a copy of."""
+    problems, address = [], storage.join(split, RECORD)
+    size = storage.join(split, size_name(len(record.shards)))
+    if not storage.exists(size) or storage.read(size) != storage.read(address):
+        problems.append(f"{address} and {size} are not equal: one of them is damaged or missing.")
     if prefix_digests(record.shards)[-1] != record.corpus_digest:
         problems.append(f"{address}: its corpus digest is not that of the shards it lists.")
     plan = plan_digest(record.scenario, record.sources_digest, record.seed, record.render_version)

@@ -21,7 +21,7 @@ TAR_HEADER_BYTES = 512
 RECORD = "corpus.json"
 
 SIZE_NAME = re.compile(r"corpus-(\d{6,})\.json$")
-"""The record of one size of a corpus, by its number of shards."""
+"""Of `size_name`."""
 
 COMMIT_NAME = re.compile(r"shard-(\d{6,})\.json$")
 
@@ -29,6 +29,11 @@ COMMIT_NAME = re.compile(r"shard-(\d{6,})\.json$")
 def commit_name(shard: int) -> str:
     """`shard-000003.json`."""
     return f"shard-{shard:06d}.json"
+
+
+def size_name(shards: int) -> str:
+    """`corpus-000023.json`: the record of one size of a corpus."""
+    return f"corpus-{shards:06d}.json"
 
 
 def splits_name(digest: str) -> str:
@@ -136,7 +141,7 @@ def publish(address: str, record: CorpusRecord) -> None:
     largest, and looked at again. So a slow writer of a small corpus cannot undo a larger one: it sees its record.
     """
     _check_same_plan(record, address)
-    storage.create(storage.join(address, f"corpus-{len(record.shards):06d}.json"), record.canonical())
+    storage.create(storage.join(address, size_name(len(record.shards))), record.canonical())
     pointer, published = storage.join(address, RECORD), ""
     while published != (largest := _largest(address)):
         data = storage.read(largest)
