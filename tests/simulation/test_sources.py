@@ -101,6 +101,15 @@ def test_no_split_is_empty_with_three_groups_or_more(groups: set[str]) -> None:
     assert set(splits.values()) == set(SPLITS)
 
 
+@pytest.mark.parametrize("crowded", list(SPLITS))
+@pytest.mark.parametrize("count", [3, 5])
+def test_no_split_is_empty_even_if_all_hashes_fall_into_one(crowded: str, count: int) -> None:
+    """Groups whose names would all go to one split are spread over three."""
+    splits = sources._by_hash(f"speaker-{i}" for i in range(500))
+    unlucky = [group for group, split in splits.items() if split == crowded][:count]
+    assert set(sources._by_hash(unlucky).values()) == set(SPLITS)
+
+
 def test_most_groups_are_for_training() -> None:
     """80, 10 and 10 of a hundred, roughly, since a hash decides."""
     splits = list(sources._by_hash(f"speaker-{i}" for i in range(2000)).values())
