@@ -159,21 +159,30 @@ def _rendered(
     """Render and commit on Ray; yields each shard when it is committed, in any order."""
     if not missing:
         return
-    ray.data.DataContext.get_current().enable_progress_bars = False
     workers = min(workers, len(missing))
     items = [{"split": split, "shard": number} for split, number in missing]
-    committed_shards = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+    answers = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _Renderer,
         fn_constructor_args=(ray.put(plan), root),
         batch_size=1,
         num_cpus=fraction(workers),
         compute=ray.data.ActorPoolStrategy(size=workers),
     )
-    for answer in committed_shards.iter_rows():
+    _silence(answers)
+    for answer in answers.iter_rows():
         if answer["error"]:
             raise getattr(errors, answer["error"])(answer["message"])
         shard = {name: answer[name] for name in CommittedShard.model_fields}
         yield SPLITS[answer["split"]], int(answer["shard"]), CommittedShard.model_validate(shard)
+
+
+def _silence(answers: ray.data.Dataset) -> None:
+    """No bars and no report of each execution on the terminal: progress is the caller's, Ray's log has the rest."""
+    answers.context.enable_progress_bars = False
+    answers.context.print_on_execution_start = False
+    for handler in logging.getLogger("ray.data").handlers:
+        if handler.level == logging.INFO:
+            handler.setLevel(logging.ERROR)
 
 
 class _Renderer:
