@@ -1,0 +1,73 @@
+"""A run of the pipeline: what identifies it, what a person sees of it, how it fails."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from components import stage
+from components.compute import MARK
+from pipelines import run
+from pipelines.run import Request, run_here
+from simulation import storage
+from simulation.errors import UnmuffleError
+from simulation.home import Home
+
+REQUEST = Request(scenario="sample", recipes=("gru_smoke",), use="denoise-16k")
+
+
+def test_the_same_request_has_the_same_key_and_another_one_has_not() -> None:
+    """Asking twice continues one MLflow run; asking for something else begins another."""
+    changes = ({"seed": 1}, {"hours": 1.0}, {"again": 1}, {"recipes": ("dm_smoke",)}, {"gate_corpus": "a#b"})
+    keys = {REQUEST.model_copy(update=change).key() for change in changes}
+    assert REQUEST.key() == REQUEST.model_copy().key()
+    assert len(keys | {REQUEST.key()}) == len(changes) + 1
+
+
+def test_again_is_the_first_try_that_was_not_finished(tmp_path: Path) -> None:
+    """A killed --again is continued by the next one; a finished one is followed by another."""
+    store = storage.normal(str(tmp_path))
+    assert run._next(REQUEST, store).again == 1
+    for tries in range(2):
+        storage.replace(run._finished(store, REQUEST.model_copy(update={"again": tries}).key()), b"")
+    assert run._next(REQUEST, store).again == 2
+
+
+def test_only_marked_lines_are_shown_and_everything_is_logged() -> None:
+    """KFP and its tasks say much; a person sees what the stages meant for them."""
+    log, shown = io.StringIO(), []
+    narrator = run._Narrator(log, shown.append)
+    for piece in ("kfp says\n    ", MARK, "simulate: 1", "/3\n", f"{MARK}done\nnoise"):
+        narrator.write(piece)
+    assert shown == ["simulate: 1/3", "done"]
+    assert log.getvalue() == f"kfp says\n    {MARK}simulate: 1/3\n{MARK}done\nnoise"
+
+
+def test_a_failing_task_is_answered_with_its_own_message(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KFP only says that a task failed; the stage left the reason in the store."""
+    store = storage.normal(str(tmp_path / "store"))
+
+    def fail(parameters: dict[str, str], logs: Path) -> str:
+        stage.leave_error(store, parameters["run_key"], "The disk is full; type df.")
+        raise RuntimeError("Inner task failed: 'train'.")
+
+    monkeypatch.setattr(run, "_through_kfp", fail)
+    monkeypatch.setattr(run, "cluster", lambda home: io.StringIO())
+    with pytest.raises(UnmuffleError, match="disk is full; type df"):
+        run_here(REQUEST, home, store, lambda line: None)
+
+
+def test_a_task_that_dies_without_a_word_is_answered_with_its_log(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed for memory, say: the log is all there is."""
+
+    def die(parameters: dict[str, str], logs: Path) -> str:
+        raise RuntimeError("Inner task failed: 'train'.")
+
+    monkeypatch.setattr(run, "_through_kfp", die)
+    monkeypatch.setattr(run, "cluster", lambda home: io.StringIO())
+    with pytest.raises(UnmuffleError, match=r"pipeline\.log"):
+        run_here(REQUEST, home, storage.normal(str(tmp_path / "store")), lambda line: None)
