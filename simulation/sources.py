@@ -16,8 +16,8 @@ name, 80 % train, 10 % valid, 10 % test, so files may be added later without mov
 stay empty, and there are at least three groups, does the one nearest by hash move.
 
 Every file is read once: a recording that is no audio, empty, not finite, silent, clipped, below the corpus's sample
-rate, or not what its manifest says, is quarantined with its reason, never dropped in silence. The sample corpus is
-scanned by its manifest alone. Whenever a recording is loaded, its checksum is compared.
+rate, not what its manifest says, or a copy of one in another split, is quarantined with its reason, never dropped in
+silence. The sample corpus is scanned by its manifest alone. Whenever a recording is loaded, its checksum is compared.
 """
 
 import csv
@@ -151,11 +151,13 @@ def scan(speech: str, noise: str, rirs: str, *, sample_rate: int, bad_share: flo
     recordings: list[Recording] = []
     quarantined: list[Quarantined] = []
     for kind, where in zip(KINDS, (speech, noise, rirs), strict=True):
-        good, bad = _scan_kind(kind, where, sample_rate)
+        candidates, bad = _scan_kind(kind, where, sample_rate)
+        good, copies = _without_copies(_in_splits(kind, where, candidates))
+        bad += copies
         _refuse_too_many(kind, where, len(good), bad, bad_share)
         if bad:
             log.warning("Set aside %d %s recordings of %s: %s", len(bad), kind, where, _first(bad))
-        recordings += _in_splits(kind, where, good)
+        recordings += good
         quarantined += bad
     return SourceManifest(recordings=tuple(recordings), quarantined=tuple(quarantined))
 
@@ -224,7 +226,7 @@ def _from_csv(kind: Kind, address: str) -> list[_Candidate]:
     addresses = [_resolved(row["path"], folder) for row in rows]
     root = _common_folder(folder, addresses)
     places = [_placed(kind, one, one.removeprefix(root).lstrip("/")) for one in addresses]
-    candidates = [_stated(kind, place, row, address) for place, row in zip(places, rows, strict=True)]
+    candidates = [_stated(kind, place, row) for place, row in zip(places, rows, strict=True)]
     _refuse_repeated(candidates, address)
     return candidates
 
@@ -263,13 +265,9 @@ def _rows(address: str) -> list[dict[str, str]]:
     return rows
 
 
-def _stated(kind: Kind, place: _Candidate, row: dict[str, str], address: str) -> _Candidate:
+def _stated(kind: Kind, place: _Candidate, row: dict[str, str]) -> _Candidate:
     """A candidate by its manifest row, and by its place where the row says nothing."""
     group = next((row[column] for column in GROUP_COLUMNS[kind] if column in row), place.group)
-    try:
-        samples, sample_rate = int(row.get("samples", 0)), int(row.get("sample_rate", 0))
-    except ValueError:
-        raise BadSetting(f"{address}, path {row['path']!r}: samples and sample_rate are whole numbers.") from None
     return _Candidate(
         id=f"{kind}/{row['id']}" if "id" in row else place.id,
         address=place.address,
@@ -278,9 +276,14 @@ def _stated(kind: Kind, place: _Candidate, row: dict[str, str], address: str) ->
         licence=row.get("licence", ""),
         source=row.get("source", ""),
         sha256=row.get("sha256", ""),
-        samples=samples,
-        sample_rate=sample_rate,
+        samples=_whole(row.get("samples", "")),
+        sample_rate=_whole(row.get("sample_rate", "")),
     )
+
+
+def _whole(cell: str) -> int:
+    """A stated count, 0 if there is none; measured anyway, save for the shipped corpus."""
+    return int(cell) if cell.isdecimal() else 0
 
 
 def _refuse_repeated(candidates: list[_Candidate], address: str) -> None:
@@ -354,7 +357,7 @@ def _in_splits(kind: Kind, where: str, candidates: list[_Candidate]) -> list[Rec
         Recording(kind=kind, **(vars(candidate) | {"split": candidate.split or splits[candidate.group]}))
         for candidate in candidates
     ]
-    _refuse_leaks(kind, where, recordings)
+    _refuse_shared_groups(kind, where, recordings)
     return recordings
 
 
@@ -372,14 +375,25 @@ def _by_hash(groups: Iterable[str]) -> dict[str, Split]:
     return {group: SPLITS[name] for group, name in zip(ordered, names, strict=True)}
 
 
-def _refuse_leaks(kind: Kind, where: str, recordings: list[Recording]) -> None:
-    """Raise `BadSetting` where a group, or the very same file, stands in two splits."""
-    seen: dict[tuple[str, str], Recording] = {}
+def _refuse_shared_groups(kind: Kind, where: str, recordings: list[Recording]) -> None:
+    """Raise `BadSetting` where a group stands in two splits."""
+    seen: dict[str, Recording] = {}
     for recording in recordings:
-        for what, name in (("group", recording.group), ("the bytes", recording.sha256)):
-            first = seen.setdefault((what, name), recording)
-            if first.split != recording.split:
-                raise BadSetting(
-                    f"{where}: {what} {name!r} of {kind} stand in {first.split} ({first.id}) and in {recording.split} "
-                    f"({recording.id}); splits share no speaker, noise recording or room. Move or remove one of them."
-                )
+        first = seen.setdefault(recording.group, recording)
+        if first.split != recording.split:
+            raise BadSetting(
+                f"{where}: the {kind} group {recording.group!r} stands in {first.split} ({first.id}) and in "
+                f"{recording.split} ({recording.id}); splits share no speaker, noise recording or room. Name one split."
+            )
+
+
+def _without_copies(recordings: list[Recording]) -> tuple[list[Recording], list[Quarantined]]:
+    """Recordings without those whose very bytes stand in another split too, under another name."""
+    kept: dict[str, Recording] = {}
+    copies = []
+    for recording in recordings:
+        first = kept.setdefault(recording.sha256, recording)
+        if first.split != recording.split:
+            reason = f"In {recording.split}, and the same bytes as {first.id!r} in {first.split}."
+            copies.append(Quarantined(address=recording.address, reason=reason))
+    return [one for one in recordings if one.split == kept[one.sha256].split], copies
