@@ -352,9 +352,8 @@ class InBucket:
 
     def upload(self, file: Path) -> None:
         """In parts if the file is large; it appears when the last one is there."""
-        with _bucket_answers(self):
-            with file.open("rb") as stream:  # upload_file would hide the server's answer in a text
-                _client().upload_fileobj(stream, self.bucket, self.key)
+        with _bucket_answers(self), file.open("rb") as stream:  # upload_file would hide the server's answer in a text
+            _client().upload_fileobj(stream, self.bucket, self.key)
 
     def download(self, target: Path) -> None:
         """To a temporary file that is renamed at the end."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from simulation import storage
 from simulation.cluster import ClusterInfo, cluster
 from simulation.home import Home
 
@@ -58,12 +59,10 @@ def s3_variables(endpoint: str) -> dict[str, str]:
 @pytest.fixture
 def s3_store(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The address of an empty bucket, reached by the AWS_* variables that this fixture sets."""
-    import boto3
-
     for name, value in s3_variables(s3_endpoint).items():
         monkeypatch.setenv(name, value)
     bucket = f"test-{uuid.uuid4().hex}"
-    boto3.session.Session().client("s3").create_bucket(Bucket=bucket)
+    storage._client().create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
 
 
