@@ -32,6 +32,8 @@ class Recipe(Schema):
     clip_norm: float = Field(default=5.0, gt=0)
     """Longest gradient; a longer one is shortened to it."""
 
+    log_every: int = Field(default=10, gt=0)
+    """Steps between two rows of the history."""
     validate_every: int = Field(gt=0)
     """Steps between two looks at the valid split."""
     validation_items: int = Field(default=32, gt=0)

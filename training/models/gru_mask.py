@@ -108,8 +108,8 @@ class GruMask(Enhancer):
         heard_BK = state.power + power_BKF.mean(-1).cumsum(-1)
         count_K = torch.arange(1, heard_BK.shape[-1] + 1, device=heard_BK.device) + state.frames
         mean_BK = heard_BK / count_K + LEVEL_FLOOR * self.config.fft_size
-        features_BKF = (power_BKF / mean_BK.unsqueeze(-1) + FEATURE_FLOOR).log()
-        hidden_BKD, hidden = self.memory(self.encoder(features_BKF).tanh(), state.hidden)
+        features_BKF = (power_BKF / mean_BK.unsqueeze(-1) + FEATURE_FLOOR).log10() / 2 + 1
+        hidden_BKD, hidden = self.memory(self.encoder(features_BKF).relu(), state.hidden)
         mask_BKF = self.decoder(hidden_BKD).sigmoid()
         floor = self.config.mask_floor
         return (floor + (1 - floor) * mask_BKF).mT, hidden, heard_BK[:, -1:]

@@ -1,0 +1,104 @@
+"""From the workers to the person and the record: what a training run says while the driver waits for it.
+
+A mailbox actor takes the newest line of progress from rank 0 and the rows of each checkpoint that Ray Train has
+committed. A thread of the driver empties it: it hands on lines as they come, and rows exactly once, oldest first. The
+last step handed on is kept in the store, so that a driver that was killed and started again does not repeat any.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+import ray
+from ray.train import UserCallback
+
+from simulation import storage
+
+Row = dict[str, float]
+Log = Callable[[dict[str, float], int], None]
+"""Takes the values of a row by name, and its step."""
+
+INTERVAL_S = 0.5
+"""Between two looks into the mailbox."""
+
+
+class Mailbox:
+    """What waits to be read by the driver."""
+
+    def __init__(self) -> None:
+        self.line: str | None = None
+        self.rows: list[Row] = []
+
+    def progress(self, line: str) -> None:
+        """A newer line takes the place of the older one."""
+        self.line = line
+
+    def committed(self, rows: list[Row]) -> None:
+        """Rows that a committed checkpoint holds."""
+        self.rows += rows
+
+    def take(self) -> tuple[str | None, list[Row]]:
+        """Everything that waits; the mailbox is empty afterwards."""
+        line, rows, self.line, self.rows = self.line, self.rows, None, []
+        return line, rows
+
+
+class Commits(UserCallback):
+    """Runs in Ray Train's controller: posts the rows of every checkpoint once it is in the store."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self.mailbox = mailbox
+
+    def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
+        """Ray Train calls this when all workers have reported; rank 0's report holds the rows."""
+        if checkpoint is not None:
+            self.mailbox.committed.remote(metrics[0]["rows"])
+
+
+class Watch:
+    """Empties a mailbox while the body of its `with` runs.
+
+    An error in `log` or `progress` ends the watching and is raised at the end of the body.
+    """
+
+    def __init__(self, address: str, log: Log | None, progress: Callable[[str], None] | None) -> None:
+        """`address`: where the last logged step is kept."""
+        self.address, self.log, self.progress = address, log, progress
+        self.mailbox: Any = ray.remote(num_cpus=0)(Mailbox).remote()
+        self.logged = json.loads(storage.read(address))["step"] if storage.exists(address) else 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
+        self._error: Exception | None = None
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        ray.kill(self.mailbox)
+        if kind is None and self._error is not None:
+            raise self._error
+
+    def _watch(self) -> None:
+        try:
+            while not self._stop.wait(INTERVAL_S):
+                line, rows = ray.get(self.mailbox.take.remote())
+                if line is not None and self.progress is not None:
+                    self.progress(line)
+                self.hand_on(rows)
+        except Exception as error:
+            self._error = error
+
+    def hand_on(self, rows: list[Row]) -> None:
+        """Log those rows that were not logged before."""
+        new = [row for row in rows if row["step"] > self.logged]
+        for row in new:
+            if self.log is not None:
+                self.log({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
+        if new:
+            self.logged = int(new[-1]["step"])
+            storage.replace(self.address, json.dumps({"step": self.logged}).encode())
