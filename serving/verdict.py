@@ -198,7 +198,8 @@ class _Bench:
         self.metrics = (policy.metric, *(other.metric for other in policy.not_worse))
         needed = ["row", "system", "case", "speaker", "noise", *self.metrics]
         self.absent = [column for column in needed if column not in scores.columns]
-        self.scores = scores.reindex(columns=needed)
+        numbers = scores.reindex(columns=list(self.metrics)).apply(pd.to_numeric, errors="coerce")
+        self.scores = scores.reindex(columns=needed).assign(**{name: numbers[name] for name in numbers})
         self.reference = self._table(opponent)
 
     def _table(self, system: str) -> pd.DataFrame:

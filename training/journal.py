@@ -10,10 +10,11 @@ import logging
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from simulation import storage
-from simulation.errors import StorageError
+from simulation.errors import NotThere, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ class Journal:
     def entries(self) -> Iterator[tuple[str, Entry]]:
         """(address, entry) of everything that waits, oldest first."""
         for stored in storage.listing(storage.join(self.address, "waiting")):
-            yield stored.address, json.loads(storage.read(stored.address))
+            with suppress(NotThere):  # another process has just replayed it
+                yield stored.address, json.loads(storage.read(stored.address))
 
     def forget(self, address: str) -> None:
         """The entry has reached MLflow."""

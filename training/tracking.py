@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from simulation import storage
-from simulation.errors import CheckpointIncompatible, NoChampion, NotThere, TrackingProblem, UnknownName
+from simulation.errors import CheckpointIncompatible, NoChampion, NotThere, StorageError, TrackingProblem, UnknownName
 from simulation.home import Home
 from training.journal import Entry, Journal
 from training.registry import CHAMPION, DEFAULT_USE, USES, Version, known_use, parse_reference
@@ -41,6 +41,7 @@ PENDING = "pending:"
 
 METRICS_A_BATCH = 1000
 PARAMS_A_BATCH = 100
+PARAM_LENGTH = 6000
 TAGS_A_BATCH = 100
 DATASET_DIGEST_LENGTH = 36
 _OUTAGE = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
@@ -128,13 +129,19 @@ class Tracking:
 
     def _write(self, entry: Entry) -> Any:
         try:
-            self.replay()
+            self._replay_if_readable()
             return self._apply(entry)
         except Unreachable as problem:
             self._journal_is_empty = False
             self._journal.keep(entry)
             logger.warning("kept in the journal at %s: %s", self._journal.address, problem)
             return None
+
+    def _replay_if_readable(self) -> None:
+        try:
+            self.replay()
+        except StorageError as problem:
+            logger.warning("the journal waits for its store: %s", problem)
 
     def _apply(self, entry: Entry) -> Any:
         arguments = {name: value for name, value in entry.items() if name != "do"}
@@ -454,7 +461,11 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """{"model": {"width": 8}} -> {"model.width": "8"}."""
     flat: dict[str, str] = {}
     for name, value in params.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: str(value)}
+        flat |= (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {prefix + name: str(value)[:PARAM_LENGTH]}
+        )
     return flat
 
 

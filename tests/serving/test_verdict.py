@@ -132,6 +132,7 @@ def _nan(system: str, metric: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
         (lambda table: pd.concat([table, table.iloc[-1:]]), "utterances were scored twice"),
         (lambda table: table.drop(columns=["pesq", "noise"]), "the scores lack the columns noise, pesq"),
         (_nan("dm/2", "si_sdr"), "SI-SDR failed on 1 utterances where dm/1 has a value"),
+        (lambda table: _nan("dm/2", "stoi")(table.astype({"stoi": object})), "STOI failed on 1 utterances where dm/1"),
         (_nan("dm/2", "pesq"), "PESQ failed on 1 utterances where dm/1 has a value"),
         (lambda table: table[table["row"] < "test-noise-0029"], "on 29 utterances of the deciding slices, fewer than"),
     ],

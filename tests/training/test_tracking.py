@@ -218,6 +218,19 @@ def test_writes_during_an_outage_wait_in_the_journal_and_arrive_in_order(trackin
     assert [file.path for file in reading(tracking).list_artifacts(run_id)] == ["report.html"]
 
 
+def test_a_store_that_fails_too_costs_the_number_and_not_the_training(
+    tracking: Tracking, home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With MLflow and the journal's store both away, a write is lost, loudly; the caller goes on."""
+    run_id = tracking.run("stage-1", "train dm")
+    Path(home.store.removeprefix("file://")).parent.joinpath("store").write_text("a file where the store should be")
+    with outage(tracking):
+        tracking.metrics(run_id, {"loss": 1.0}, step=1)
+    tracking.metrics(run_id, {"loss": 0.5}, step=2)
+    assert "lost for MLflow" in caplog.text
+    assert history(tracking, run_id, "loss") == [(2, 0.5)]
+
+
 def test_a_run_begun_during_an_outage_appears_afterwards(tracking: Tracking, home: Home) -> None:
     """Not even the beginning of a stage needs MLflow; a later process replays what an earlier one left."""
     tracking.run("pipeline-1", "nightly")
