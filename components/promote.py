@@ -57,13 +57,13 @@ def _verdict_address(stage: Stage) -> str:
 
 def _kept_verdict(spec: PromoteSpec, stage: Stage, names: tuple[str, ...], champion: str | None) -> Any:
     """The verdict of an earlier attempt that died while it was carried out, else a new one."""
-    from serving.verdict import UNPROCESSED, Policy, Verdict, verdict
+    from serving.verdict import Policy, Verdict, verdict
 
     address = _verdict_address(stage)
     if not storage.exists(address):
         scores = _scores_beside(spec.scorecard.address)
         candidates = [name for name in names if name != champion]
-        fresh = verdict(scores, champion or UNPROCESSED, candidates, Policy.parse(spec.policy, "policy"))
+        fresh = verdict(scores, champion, candidates, Policy.parse(spec.policy, "policy"))
         stage.check()
         storage.create(address, fresh.canonical())
     return Verdict.parse(storage.read(address), address)
