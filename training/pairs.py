@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Labels(Schema):
     room: str | None
 
 
+@runtime_checkable
 class Readable(Protocol):
     """What an evaluation reads: a split of a simulated corpus (`simulation.corpus.Corpus`), or `Pairs`."""
 

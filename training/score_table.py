@@ -56,7 +56,7 @@ def spread(interval: Interval) -> float | None:
 
 
 def judged(score: Score) -> str:
-    """ "better" or "worse" where the whole interval of the gain says so, else "level"; empty without a gain."""
+    """Where the whole interval of the gain lies: "better", "worse" or, on both sides, "level"; empty without a gain."""
     if score.gain is None:
         return ""
     if score.worse:
@@ -74,7 +74,7 @@ def _cell(score: Score, note: MetricNote, with_interval: bool) -> Text:
     places, kind = digits(note), judged(score)
     text = Text("none" if score.mean is None else f"{score.mean.mean:{WIDTH}.{places}f}")
     if score.failed:
-        text.append(f" ({score.failed} failed)", style="yellow")
+        text.append(f" ✗{score.failed}", style="yellow")
     if score.gain is not None:
         half = spread(score.gain)
         margin = "" if not with_interval else " ± ?" if half is None else f" ± {half:.{places}f}"
@@ -84,5 +84,9 @@ def _cell(score: Score, note: MetricNote, with_interval: bool) -> Text:
 
 def _legend(scorecard: Scorecard) -> str:
     """What the marks mean, and what was set aside."""
-    aside = f" {len(scorecard.quarantined)} set aside before scoring." if scorecard.quarantined else ""
-    return f"gain: paired, over the unprocessed input, positive is better. ▲ better, ▼ worse, · neither.{aside}"
+    lines = ["gain: paired, over the unprocessed input, positive is better; ▲ better, ▼ worse, · neither."]
+    if any(score.failed for score in scorecard.scores):
+        lines.append("✗: so many rows could not be scored; they are in no mean, report.html lists them.")
+    if scorecard.quarantined:
+        lines.append(f"{len(scorecard.quarantined)} set aside before scoring.")
+    return "\n".join(lines)
