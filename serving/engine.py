@@ -28,6 +28,8 @@ SHORTEST_S = 1.0
 
 LOWEST_RATE_HZ = 1_000
 HIGHEST_RATE_HZ = 768_000
+LOUDEST = 1000.0
+"""Peak above which samples are on another scale than full scale 1, and networks overflow."""
 
 
 class Engine:
@@ -49,12 +51,10 @@ class Engine:
     def enhance(self, samples: Waveform, sample_rate: int) -> Waveform:
         """`[samples, channels]` at any sample rate -> the same shape at the same rate, finite and within [-1, 1].
 
-        Raises `BadAudio` for a sample rate that no audio has, `CheckpointIncompatible` if the network gives NaN.
+        Raises `BadAudio` for a sample rate or a level that no audio has, `CheckpointIncompatible` if the network gives
+        NaN.
         """
-        if not LOWEST_RATE_HZ <= sample_rate <= HIGHEST_RATE_HZ:
-            raise BadAudio(
-                f"The sample rate is {sample_rate} Hz; expected between {LOWEST_RATE_HZ} and {HIGHEST_RATE_HZ} Hz."
-            )
+        _check(samples, sample_rate)
         enhanced = np.empty_like(samples)
         for channel in range(samples.shape[1]):
             enhanced[:, channel] = self._channel(samples[:, channel], sample_rate)
@@ -98,6 +98,18 @@ def in_blocks(enhance: Callable[[Waveform], Waveform], samples: Waveform, sample
             piece[-fade:] *= 1 - ramp
         joined[start:stop] += piece
     return joined
+
+
+def _check(samples: Waveform, sample_rate: int) -> None:
+    if not LOWEST_RATE_HZ <= sample_rate <= HIGHEST_RATE_HZ:
+        raise BadAudio(
+            f"The sample rate is {sample_rate} Hz; expected between {LOWEST_RATE_HZ} and {HIGHEST_RATE_HZ} Hz."
+        )
+    peak = np.abs(samples).max(initial=0.0)
+    if peak > LOUDEST:
+        raise BadAudio(
+            f"The samples reach {peak:.4g}; expected a waveform within [-1, 1]. Divide it by its full scale."
+        )
 
 
 def _of_length(samples: Waveform, length: int) -> Waveform:

@@ -47,10 +47,10 @@ def serve(
     `ready` is called once, when the service answers. Raises `NoChampion`, `BadSetting` for a port that is taken or a
     home that is served already, `VerificationFailed` for a champion that cannot be loaded, `ClusterProblem`.
     """
-    tracking = Tracking(home.tracking_uri, storage.join(home.store, "journal"))
-    champion = ServedVersion.of(tracking.resolve(CHAMPION, use))
     _refuse_second(home)
     _refuse_taken(port)
+    tracking = Tracking(home.tracking_uri, storage.join(home.store, "journal"))
+    champion = ServedVersion.of(tracking.resolve(CHAMPION, use))
     with ExitStack() as stack:
         stack.enter_context(cluster(home))
         stack.enter_context(http_proxy(port))

@@ -1,28 +1,30 @@
 """Whether an answer is sane: a second of speech to ask every version about, and what its answer must look like."""
 
+from functools import cache
+
 import numpy as np
 
 from serving.engine import Engine
+from simulation import audio
 from simulation.audio import Waveform
+from simulation.corpora.sample import SAMPLE
 from simulation.errors import VerificationFailed
 
 SILENT = 1e-3
 """RMS of an answer over RMS of the question, below which it counts as silence (-60 dB)."""
+PROBE = "speech/lj_LJ001-0015.flac"
+"""Of the sample corpus: a woman reads."""
+PROBE_START_S = 1.0
 PROBE_RATE = 16_000
 """Hz."""
 
 
+@cache
 def probe() -> Waveform:
-    """`[samples, channels]` of something like a voice: a 120 Hz pulse train through three formants, in syllables."""
-    time_s = np.arange(PROBE_RATE) / PROBE_RATE
-    voice = sum(
-        np.exp(-(((120 * k - formant) / 150) ** 2)) * np.cos(2 * np.pi * 120 * k * time_s)
-        for k in range(1, 30)
-        for formant in (600, 1200, 2500)
-    )
-    syllables = np.sin(2 * np.pi * 2 * time_s) ** 2
-    spoken = voice * syllables
-    return np.asarray(0.3 * spoken / np.abs(spoken).max(), dtype=np.float32)[:, np.newaxis]
+    """A second of real speech, `[samples, 1]`. Do not write into it."""
+    samples, _ = audio.read((SAMPLE / PROBE).read_bytes(), PROBE)
+    start = round(PROBE_START_S * PROBE_RATE)
+    return samples[start : start + PROBE_RATE]
 
 
 def check_answer(asked: Waveform, answered: Waveform, who: str) -> None:

@@ -21,8 +21,6 @@ from simulation.errors import BadAudio, UnmuffleError
 
 FIELD = "file"
 """Name of the part of a multipart body that holds the audio."""
-LARGEST_FLAC = (8, 655_350)
-"""Channels, and Hz, that FLAC can hold."""
 
 
 class Refused(UnmuffleError):
@@ -133,15 +131,15 @@ def encode(samples: Waveform, sample_rate: int, flac: bool) -> tuple[bytes, str]
     """The body of an answer and its media type: 16-bit WAV or FLAC, of `[samples, channels]`."""
     if not flac:
         return _wav(samples, sample_rate), "audio/wav"
-    channels = samples.shape[1]
-    if channels > LARGEST_FLAC[0] or sample_rate > LARGEST_FLAC[1]:
+    try:
+        return audio.encode_flac(samples, sample_rate), "audio/flac"
+    except soundfile.LibsndfileError:
         raise Refused(
             406,
             "not_encodable",
-            f"FLAC holds up to {LARGEST_FLAC[0]} channels and {LARGEST_FLAC[1]} Hz; the answer has {channels} channels"
-            f" at {sample_rate} Hz. Ask for it with Accept: audio/wav",
-        )
-    return audio.encode_flac(samples, sample_rate), "audio/flac"
+            f"FLAC holds up to 8 channels, and not every sample rate; the answer has {samples.shape[1]} channels at"
+            f" {sample_rate} Hz. Ask for it with Accept: audio/wav",
+        ) from None
 
 
 def _wav(samples: Waveform, sample_rate: int) -> bytes:

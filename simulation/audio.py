@@ -55,7 +55,8 @@ def read(data: bytes, name: str) -> tuple[Waveform, int]:
                     f"{name}: the header of this {file.format} stream does not state its length, as when it was written"
                     " to a pipe. Expected a finished file; write it again to a file."
                 )
-            samples, sample_rate = file.read(dtype="float32", always_2d=True), file.samplerate
+            # The number of frames is asked for because GSM and XI, which cannot be wound back, are not read without it.
+            samples, sample_rate = file.read(file.frames, dtype="float32", always_2d=True), file.samplerate
     except soundfile.LibsndfileError as error:
         raise BadAudio(
             f"{name} cannot be read as audio ({error.error_string}). Found {_describe(data)}; expected {READABLE}."

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from serving import engine as engine_module
+from serving.engine import Engine, in_blocks
+from simulation.audio import Waveform
+from simulation.errors import BadAudio, CheckpointIncompatible
+from training.models import Enhancer, ModelConfig
+from training.registry import Version
+
+
+class Scaled(Enhancer):
+    """Gives back its input, scaled; remembers the longest it was asked about."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        super().__init__(ModelConfig(kind="scaled"))
+        self.gain = nn.Parameter(torch.tensor(gain))
+        self.longest = 0
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        self.longest = max(self.longest, noisy.shape[-1])
+        return noisy * self.gain
+
+
+def low_noise(samples: int, sample_rate: int, channels: int = 1) -> Waveform:
+    """Noise below 3 kHz, which every sample rate here can hold."""
+    spectrum = np.fft.rfft(np.random.default_rng(0).normal(0, 0.05, (samples, channels)), axis=0)
+    spectrum[np.fft.rfftfreq(samples, 1 / sample_rate) > 3000] = 0
+    return np.fft.irfft(spectrum, samples, axis=0).astype(np.float32)
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 16_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_network_that_changes_nothing_gives_back_its_input(sample_rate: int, channels: int) -> None:
+    """Any sample rate and channel count: same shape, and the same sound below half of the network's sample rate."""
+    noisy = low_noise(2 * sample_rate + 1, sample_rate, channels)
+    enhanced = Engine(Scaled()).enhance(noisy, sample_rate)
+    assert enhanced.shape == noisy.shape and enhanced.dtype == np.float32
+    inner = slice(sample_rate // 10, -sample_rate // 10)
+    assert np.abs(enhanced - noisy)[inner].max() < 1e-3
+
+
+def test_channels_are_enhanced_each_on_its_own() -> None:
+    """A silent channel stays silent beside a loud one, and their order is kept."""
+    noisy = np.concatenate([low_noise(16_000, 16_000), np.zeros((16_000, 1), np.float32)], axis=1)
+    enhanced = Engine(Scaled(0.5)).enhance(noisy, 16_000)
+    np.testing.assert_allclose(enhanced, noisy * 0.5, atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 80, 159])
+@pytest.mark.parametrize("sample_rate", [8_000, 44_100])
+def test_the_shortest_input_keeps_its_length(versions: tuple[Version, Version], samples: int, sample_rate: int) -> None:
+    """A real network is asked about one sample, or a hundredth of a second."""
+    noisy = np.full((samples, 1), 0.1, np.float32)
+    enhanced = Engine.load(versions[0].address).enhance(noisy, sample_rate)
+    assert enhanced.shape == noisy.shape and np.isfinite(enhanced).all()
+
+
+@pytest.mark.parametrize("seconds", [24.0, 25.0, 25.1, 49.0, 60.0, 73.01])
+def test_blocks_join_without_a_trace(seconds: float) -> None:
+    """Long input in blocks equals the whole where the network changes nothing; edges of blocks leave no step."""
+    noisy = low_noise(round(seconds * 1000), 16_000)[:, 0]
+    joined = in_blocks(lambda block: block, noisy, 1000)
+    np.testing.assert_allclose(joined, noisy, atol=1e-7)
+
+
+def test_a_filter_in_blocks_equals_the_filter_of_the_whole() -> None:
+    """What looks half a second around itself hears all of that at the edges of a block, too."""
+
+    def smooth(samples: Waveform) -> Waveform:
+        return np.convolve(samples, np.ones(1001, np.float32) / 1001, mode="same").astype(np.float32)
+
+    noisy = low_noise(60_000, 16_000)[:, 0]
+    np.testing.assert_allclose(in_blocks(smooth, noisy, 1000), smooth(noisy), atol=1e-6)
+
+
+def test_the_network_never_sees_more_than_a_block_with_its_context() -> None:
+    """Memory does not grow with the length of a file."""
+    model = Scaled()
+    Engine(model).enhance(low_noise(8_000 * 120, 8_000), 8_000)
+    longest_s = engine_module.BLOCK_S + engine_module.FADE_S + 2 * engine_module.CONTEXT_S
+    assert model.longest <= longest_s * 16_000
+
+
+def test_output_is_clipped_to_full_scale() -> None:
+    """A network that overshoots cannot make a file wrap around."""
+    enhanced = Engine(Scaled(100.0)).enhance(low_noise(16_000, 16_000), 16_000)
+    assert np.abs(enhanced).max() == 1.0
+
+
+def test_a_network_that_gives_nan_is_named_as_the_culprit() -> None:
+    """NaN never reaches a file or a client."""
+    with pytest.raises(CheckpointIncompatible, match="NaN"):
+        Engine(Scaled(float("nan"))).enhance(low_noise(16_000, 16_000), 16_000)
+
+
+@pytest.mark.parametrize(
+    ("gain", "sample_rate", "expected"),
+    [(1e6, 16_000, "Divide"), (1.0, 10, "sample rate"), (1.0, 2**31, "sample rate")],
+)
+def test_what_is_no_audio_is_refused(gain: float, sample_rate: int, expected: str) -> None:
+    """Samples on another scale than full scale 1, and sample rates that no recording has."""
+    with pytest.raises(BadAudio, match=expected):
+        Engine(Scaled()).enhance(low_noise(16_000, 16_000) * np.float32(gain), sample_rate)
