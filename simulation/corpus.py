@@ -19,9 +19,11 @@ from simulation.errors import (
     CorpusDamaged,
     CorpusIncomplete,
     ManifestMismatch,
+    NotAllowed,
     NotReproducible,
     NotThere,
     StorageError,
+    StoreUnreachable,
     UnknownName,
 )
 from simulation.manifest import CommittedShard, CorpusRecord, Entry, ShardRecord, Splits, prefix_digests
@@ -101,7 +103,9 @@ class Corpus:
             )
         except NotThere:
             raise CorpusDamaged(f"{tar} is missing. Simulate again: what is missing is rendered again.") from None
-        except (BadAudio, StorageError) as error:
+        except (NotAllowed, StoreUnreachable):
+            raise
+        except (BadAudio, StorageError) as error:  # it does not decode, or ends too early
             raise CorpusDamaged(f"Row {entry.row.id} in {tar} cannot be read: {error} {_mend(self.address)}") from None
         return Mixture(clean, noisy, self.sample_rate)
 
@@ -123,16 +127,17 @@ def split_addresses(root: str) -> dict[str, str]:
 
 def root_splits(root: str, digest: str | None = None) -> Splits:
     """The corpus digests of the splits below a root: those that make up `digest`, else those that stand there now."""
-    if digest is None:
-        return Splits.model_validate(
-            {split: read_record(at).corpus_digest for split, at in split_addresses(root).items()}
-        )
-    try:
-        return Splits.parse(storage.read(storage.join(root, splits_name(digest))), root)
-    except NotThere:
+    root = storage.normal(root)
+    if digest is not None and storage.exists(built := storage.join(root, splits_name(digest))):
+        return Splits.parse(storage.read(built), built)
+    records = {split: read_record(address) for split, address in split_addresses(root).items()}
+    now = Splits.model_validate({split: record.corpus_digest for split, record in records.items()})
+    if digest not in (None, now.digest()):
         raise ManifestMismatch(
-            f"No corpus of the digest {digest[:12]}… was finished at {root}. Build it again, or ask for another one."
-        ) from None
+            f"No corpus of the digest {digest:.12}… was finished at {root}; what stands there now has"
+            f" {now.digest():.12}…. Build the one that was asked for, or ask for this one."
+        )
+    return now
 
 
 def root_digest(root: str) -> str:
@@ -142,7 +147,7 @@ def root_digest(root: str) -> str:
 
 def open_splits(root: str, digest: str | None = None) -> dict[str, Corpus]:
     """The three splits below a root; with `digest`, as they were when a corpus of this digest was finished."""
-    splits = root_splits(storage.normal(root), digest).model_dump()
+    splits = root_splits(root, digest).model_dump()
     return {split: Corpus.open(storage.join(root, split), corpus_digest) for split, corpus_digest in splits.items()}
 
 

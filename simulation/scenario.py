@@ -5,7 +5,7 @@ i, by a fixed pattern that spreads the cases evenly, so every prefix of a corpus
 """
 
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -91,7 +91,7 @@ class Scenario(Schema):
             raise ValueError(f"the cases are named {', '.join(names)}; give each a name of its own")
         return self
 
-    @cached_property
+    @property
     def pattern(self) -> tuple[int, ...]:
         """Which case each row of a cycle belongs to."""
         return _spread(tuple(case.share for case in self.cases))

@@ -74,6 +74,8 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Span:
     """Append a member without owner, time or other circumstance; where its bytes lie."""
     member = tarfile.TarInfo(name)
     member.size = len(data)
+    member.mtime = 0
+    member.uid = member.gid = 0
     member.mode = 0o644
     span = Span(offset=tar.offset + TAR_HEADER_BYTES, size=len(data))
     tar.addfile(member, io.BytesIO(data))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simulation import audio
+from simulation import audio, storage
 from simulation import render as render_module
 from simulation.build import Built
 from simulation.corpus import Corpus, open_splits, replay, root_digest, root_splits, split_addresses, verify
@@ -17,6 +17,7 @@ from simulation.errors import (
     ManifestMismatch,
     NotReproducible,
     NotThere,
+    StoreUnreachable,
     UnknownName,
 )
 from simulation.render import Library, render
@@ -112,9 +113,21 @@ def test_a_digest_that_is_not_there_is_a_mismatch(built: Built) -> None:
 
 def test_an_address_without_a_corpus_says_what_to_type(tmp_path: Path) -> None:
     """Opening and verifying both answer with the command that builds one."""
-    for look in (Corpus.open, verify):
+    for look in (Corpus.open, verify, root_splits, open_splits):
         with pytest.raises(NotThere, match="unmuffle simulate"):
             look(str(tmp_path / "nothing"))
+
+
+def test_a_store_that_does_not_answer_is_no_damage(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading tells refusals and outages apart from bytes that are wrong."""
+    corpus = Corpus.open(built.splits["test"].address)
+
+    def refuse(*arguments: object) -> bytes:
+        raise StoreUnreachable("no answer")
+
+    monkeypatch.setattr(storage, "read_range", refuse)
+    with pytest.raises(StoreUnreachable):
+        corpus.read(0)
 
 
 def test_a_root_is_answered_with_its_splits(built: Built) -> None:
