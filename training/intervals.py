@@ -75,9 +75,8 @@ class Bootstrap:
         several = [count for count in counts if count > 1]
         if not several:
             return None
-        weights = self.weights[:, scored]
-        mass = weights.sum(axis=1)
-        means = (weights @ values[scored])[mass > 0] / mass[mass > 0]
+        mass = self.weights @ scored
+        means = (self.weights @ np.where(scored, values, 0.0))[mass > 0] / mass[mass > 0]
         return float(student_t.ppf(0.5 + confidence / 2, min(several) - 1) * means.std(ddof=1))
 
 

@@ -21,6 +21,7 @@ from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
 from simulation import audio
+from training.intervals import Interval
 from training.pairs import Labels
 from training.score_table import digits, judged, spread
 from training.scorecard import OVERALL, REFERENCE, MetricNote, Score, Scorecard, failures
@@ -117,7 +118,8 @@ def render(scorecard: Scorecard, scores: pd.DataFrame, examples: Sequence[Exampl
 
 def _overall(scorecard: Scorecard) -> list[dict[str, Any]]:
     """A line a system: its mean by each metric, and the gain as a number and as a whisker."""
-    scales = {note.name: _scale(scorecard, note.name) for note in scorecard.metrics}
+    overall = [score for score in scorecard.scores if score.slice == OVERALL]
+    scales = {note.name: _scale(overall, note.name) for note in scorecard.metrics}
     return [
         {
             "system": system,
@@ -132,7 +134,7 @@ def _overall(scorecard: Scorecard) -> list[dict[str, Any]]:
 
 def _slice_table(scorecard: Scorecard, note: MetricNote) -> dict[str, Any]:
     """One metric: a line a slice, a column a system."""
-    scale = _scale(scorecard, note.name)
+    scale = _scale(scorecard.scores, note.name)
     lines = [
         {
             "part": part,
@@ -146,41 +148,37 @@ def _slice_table(scorecard: Scorecard, note: MetricNote) -> dict[str, Any]:
 
 
 def _cell(score: Score, note: MetricNote, scale: tuple[float, float]) -> dict[str, Any]:
-    """One score as texts and as positions (percent) on the whisker's scale."""
-    places = digits(note)
-    cell: dict[str, Any] = {
-        "mean": "none",
-        "mean_title": "",
+    """One score: mean and gain as texts, and the gain as positions (percent) on the whisker's scale."""
+    counted = "" if score.mean is None else f"{score.mean.n} rows, {' x '.join(map(str, score.mean.clusters))} clusters"
+    return {
+        "mean": _texts(score.mean, f".{digits(note)}f"),
+        "gain": _texts(score.gain, f"+.{digits(note)}f"),
+        "counted": counted,
         "failed": score.failed,
         "kind": judged(score),
-        "gain": "",
-        "whisker": None,
+        "whisker": _whisker(score.gain, scale),
     }
-    if score.mean is not None:
-        half = spread(score.mean)
-        cell["mean"] = f"{score.mean.mean:.{places}f}"
-        cell["mean_title"] = _sentence(score.mean.n, score.mean.clusters, half, places)
-    if score.gain is not None:
-        half = spread(score.gain)
-        cell["gain"] = f"{score.gain.mean:+.{places}f}"
-        cell["half"] = "?" if half is None else f"{half:.{places}f}"
-        if score.gain.low is not None and score.gain.high is not None:
-            low, mean, high, zero = (
-                _percent(x, scale) for x in (score.gain.low, score.gain.mean, score.gain.high, 0.0)
-            )
-            cell["whisker"] = {"low": low, "mean": mean, "width": high - low, "zero": zero}
-    return cell
 
 
-def _sentence(n: int, clusters: tuple[int, ...], half: float | None, places: int) -> str:
-    """What stands behind a mean, for the pointer."""
-    margin = "no interval" if half is None else f"± {half:.{places}f}"
-    return f"{margin}, {n} rows, clusters: {' x '.join(map(str, clusters))}"
+def _texts(interval: Interval | None, form: str) -> tuple[str, str] | None:
+    """A mean and half the width of its interval."""
+    if interval is None:
+        return None
+    half = spread(interval)
+    return format(interval.mean, form), "?" if half is None else format(half, form.lstrip("+"))
 
 
-def _scale(scorecard: Scorecard, metric: str) -> tuple[float, float]:
-    """The ends of the gain's axis, zero included: those of the overall and case slices, with a little air."""
-    gains = [score.gain for score in scorecard.scores if score.metric == metric and score.gain is not None]
+def _whisker(interval: Interval | None, scale: tuple[float, float]) -> dict[str, float] | None:
+    """Where an interval lies on its axis."""
+    if interval is None or interval.low is None or interval.high is None:
+        return None
+    low, high = _percent(interval.low, scale), _percent(interval.high, scale)
+    return {"low": low, "width": high - low, "mean": _percent(interval.mean, scale), "zero": _percent(0.0, scale)}
+
+
+def _scale(scores: Sequence[Score], metric: str) -> tuple[float, float]:
+    """The ends of one axis for the gains of all these scores by a metric; zero is inside, with a little air."""
+    gains = [score.gain for score in scores if score.metric == metric and score.gain is not None]
     ends = [0.0, *(end for gain in gains for end in (gain.low, gain.high) if end is not None)]
     air = 0.04 * (max(ends) - min(ends) or 1.0)
     return min(ends) - air, max(ends) + air
