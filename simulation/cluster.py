@@ -22,11 +22,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import ray
 
 from simulation import storage
@@ -53,7 +53,7 @@ ANSWER_S = 2.0
 WORKER_S = 120.0
 """How long a worker may take to say which code it runs."""
 GONE_S = 15.0
-"""How long Ray's processes may take to end before they are killed."""
+"""How long Ray's processes may take to end when they are told to, before they are killed."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,10 @@ def _join_or_start(home: Home, cpus: int | None, stack: ExitStack) -> bool:
     """Connect this process; what must be undone goes on the stack. True if the cluster was started."""
     stack.enter_context(_environment_restored())
     if address := os.environ.get("RAY_ADDRESS"):
-        _join(address, _forwarded() if _is_of(home, address) else {}, stack)
+        ours = _is_of(home, address)
+        if ours:
+            _export(home, _token(home), address)
+        _join(address, _forwarded() if ours else {}, stack)
         return False
     with _locked(home):
         record = _living(home)
@@ -212,7 +215,9 @@ def _forget(home: Home, record: Record) -> None:
 
 def _start(home: Home, cpus: int | None, stack: ExitStack) -> None:
     folder = _temporary_folder()
+    guard = stack.enter_context(ExitStack())  # first in, last out: it watches over the clean-up too
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    stack.callback(_stop, folder)
     _read_authentication()
     try:
         ray.init(
@@ -223,15 +228,13 @@ def _start(home: Home, cpus: int | None, stack: ExitStack) -> None:
             _temp_dir=str(folder / "ray"),  # Ray opens this folder to everybody; the one above stays ours
         )
     except Exception as error:  # Ray raises a dozen types here
-        ray.shutdown()
         raise ClusterProblem(f"Ray cannot be started: {_first_line(error)} Try `unmuffle doctor`.") from error
-    stack.callback(_stop, folder)
     address = ray.get_runtime_context().gcs_address
     me = psutil.Process()
     record = Record(address=address, pid=me.pid, started=me.create_time(), home=str(home.path), folder=str(folder))
     storage.replace(storage.normal(str(_description(home))), record.canonical())
     stack.callback(_forget, home, record)
-    stack.enter_context(_guarded(home, folder))
+    guard.enter_context(_guarded(home, folder))
     os.environ["RAY_ADDRESS"] = address
 
 
@@ -240,7 +243,8 @@ def _guarded(home: Home, folder: Path) -> Iterator[None]:
     """A process beside us, out of reach of the terminal's signals, that cleans up if we are killed."""
     arguments = [folder, _description(home), os.getpid(), *(process.pid for process in _processes(folder))]
     command = [sys.executable, "-P", "-m", "simulation.guard", *map(str, arguments)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+    quiet = subprocess.DEVNULL  # nobody who reads our output should wait for it
+    process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
     try:
         yield
     finally:
@@ -252,10 +256,11 @@ def _stop(folder: Path) -> None:
     """End the session, and return when none of its processes is left."""
     processes = _processes(folder)
     ray.shutdown()
-    _, left = psutil.wait_procs(processes, timeout=GONE_S)
-    for process in left:
-        process.kill()
-    psutil.wait_procs(left, timeout=GONE_S)
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in processes:
+            with suppress(psutil.Error):
+                end(process)
+        _, processes = psutil.wait_procs(processes, timeout=GONE_S)
 
 
 def _processes(folder: Path) -> list[psutil.Process]:

@@ -9,13 +9,16 @@ import os
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 POLL_S = 0.5
 SETTLE_S = 5.0
-"""How long workers take to see that their node is gone."""
+"""How long workers take to see that their node is gone; until then they write logs."""
+TRIES = 6
+"""How often the folder is removed, since a worker in the middle of a computation notices later."""
 
 
 def guard(folder: Path, description: Path, starter: int, processes: list[psutil.Process]) -> None:
@@ -23,12 +26,15 @@ def guard(folder: Path, description: Path, starter: int, processes: list[psutil.
     while os.getppid() == starter:
         time.sleep(POLL_S)
     for process in processes:
-        if process.is_running():  # the same one: psutil remembers when it began
-            process.kill()
+        with suppress(psutil.Error):
+            process.kill()  # only the same one: psutil remembers when it began
     if description.exists() and str(folder) in description.read_text():
         description.unlink()
-    time.sleep(SETTLE_S)
-    shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(TRIES):
+        time.sleep(SETTLE_S)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 def _existing(pids: list[str]) -> list[psutil.Process]:

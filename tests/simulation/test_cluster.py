@@ -127,6 +127,8 @@ def test_a_home_has_one_cluster_which_its_starter_ends(tmp_path: Path, command: 
     assert by_description["address"] == first["address"] and not by_description["started"]
     assert by_description["worker"]["AWS_ENDPOINT_URL"] == "http://other"
     assert by_description["worker"]["MLFLOW_TRACKING_URI"] == "http://mlflow"
+    by_address = command(RAY_ADDRESS=first["address"]).hear()
+    assert by_address["address"] == first["address"] and not by_address["started"]
     by_environment = command(tmp_path / "another home", **first["inside"])
     said = by_environment.hear()
     assert said["address"] == first["address"] and not said["started"]
