@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -233,14 +234,21 @@ class _Placement:
         return Rir(np.asarray(room.rir[0][0], dtype=np.float32), PRE_DELAY_SAMPLES + travel, sample_rate)
 
 
+_constants_are_ours = Lock()
+
+
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """pyroomacoustics on one thread: workers share the machine, and sums keep their order."""
+    """pyroomacoustics on one thread: workers share the machine, and its sums keep their order, hence their last bits.
+
+    The number is a constant of the library, so only one of our own threads at a time may rely on it.
+    """
     import pyroomacoustics
 
-    before = pyroomacoustics.constants.get("num_threads")
-    pyroomacoustics.constants.set("num_threads", 1)
-    try:
-        yield
-    finally:
-        pyroomacoustics.constants.set("num_threads", before)
+    with _constants_are_ours:
+        before = pyroomacoustics.constants.get("num_threads")
+        pyroomacoustics.constants.set("num_threads", 1)
+        try:
+            yield
+        finally:
+            pyroomacoustics.constants.set("num_threads", before)

@@ -154,12 +154,19 @@ def test_a_missing_shard_is_incomplete(built: Built) -> None:
         Corpus.open(address)
 
 
-@pytest.mark.parametrize("name", ["corpus.json", "shard-000000.json"])
-def test_flipped_records_are_damaged(built: Built, name: str) -> None:
-    """Opening checks every record against its digest, or finds that it is none."""
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("corpus.json", (b'"sha256"', b'"sha265"')),
+        ("shard-000000.json", (b'"sha256"', b'"sha265"')),
+        ("shard-000000.json", (b'"gain":1.0', b'"gain":0.5')),
+    ],
+)
+def test_changed_records_are_damaged(built: Built, name: str, change: tuple[bytes, bytes]) -> None:
+    """Opening checks every record against its digest, though it still be a valid one, or finds that it is none."""
     address = built.splits["train"].address
     path = _path(address) / name
-    path.write_bytes(path.read_bytes().replace(b'"sha256"', b'"sha265"', 1))
+    path.write_bytes(path.read_bytes().replace(*change, 1))
     with pytest.raises(CorpusDamaged, match=name):
         Corpus.open(address)
 
