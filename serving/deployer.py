@@ -198,7 +198,7 @@ def record_path(home: Home) -> Path:
 
 def deploy(name: str, config: ServiceConfig, route: str | None) -> None:
     """Start or update a Serve application and wait until it answers; `VerificationFailed`, with the reason, if not."""
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    quiet()
     target = serve.RunTarget(application(config), name=name, route_prefix=route)
     serve.run_many([target], wait_for_applications_running=False)
     deadline = time.monotonic() + DEPLOY_S
@@ -211,6 +211,11 @@ def deploy(name: str, config: ServiceConfig, route: str | None) -> None:
             raise VerificationFailed(f"{config.version.name} was not deployed: {_last_error(messages[-1])}")
         time.sleep(0.1)
     raise VerificationFailed(f"{config.version.name} was not ready within {DEPLOY_S:.0f} s; look at the Serve logs.")
+
+
+def quiet() -> None:
+    """Keep what Serve tells of every step of a deployment out of our output; its warnings stay."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 
 def _in_serve(config: ServiceConfig) -> Beside:

@@ -40,6 +40,10 @@ class Enhanced:
     failed: dict[Path, str] = field(default_factory=dict)
     """Inputs, and why there is no output for them."""
 
+    def __str__(self) -> str:
+        """One line, and one for each file that failed."""
+        return "\n".join([f"{len(self.done)} enhanced, {len(self.failed)} failed", *self.failed.values()])
+
     @property
     def exit_code(self) -> int:
         """Of the command: 2 if any file failed."""

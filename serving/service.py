@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psutil
@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from serving import lease
-from serving.deployer import MAIN, LocalServe, ServiceRecord, deploy, record_path, running
+from serving.deployer import MAIN, LocalServe, ServiceRecord, deploy, quiet, record_path, running
 from serving.messages import Limits, ServedVersion, ServiceConfig
 from simulation import storage
 from simulation.cluster import cluster
@@ -33,6 +33,8 @@ HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 POLL_S = 3.0
 """How often the alias is looked at."""
+LONGEST_POLL_S = 60.0
+"""The same while something is wrong, such as a champion that cannot be loaded: each attempt starts a replica."""
 
 
 def serve(
@@ -62,16 +64,15 @@ def serve(
 
 
 def _follow(home: Home, use: str, tracking: Tracking, stop: threading.Event) -> None:
-    """Look at the alias every few seconds; a problem is logged once, and looked at again."""
-    deployer, said = LocalServe(home), ""
-    while not stop.wait(POLL_S):
+    """Look at the alias every few seconds, and ever more seldom while that fails."""
+    deployer, poll_s = LocalServe(home), POLL_S
+    while not stop.wait(poll_s):
         try:
             bring_to_alias(home, use, tracking, deployer)
-            said = ""
+            poll_s = POLL_S
         except (UnmuffleError, RayError, RayServeException) as error:
-            if str(error) != said:
-                log.error("%s", error)
-            said = str(error)
+            poll_s = min(2 * poll_s, LONGEST_POLL_S)
+            log.error("%s Looking again in %.0f s.", error, poll_s)
 
 
 def bring_to_alias(home: Home, use: str, tracking: Tracking, deployer: LocalServe) -> None:
@@ -115,8 +116,8 @@ def _write(home: Home, record: ServiceRecord) -> None:
 @contextmanager
 def http_proxy(port: int) -> Iterator[None]:
     """Serve with its HTTP proxy on the loopback interface; what a killed service left in the cluster goes first."""
-    with suppress(RayServeException):
-        ray_serve.shutdown()
+    quiet()
+    ray_serve.shutdown()
     try:
         ray_serve.start(
             proxy_location="HeadOnly",

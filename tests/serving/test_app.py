@@ -3,6 +3,7 @@ import io
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import numpy as np
@@ -12,7 +13,9 @@ import soundfile
 from serving.app import DEPLOYMENT, Service
 from serving.deployer import LocalServe
 from serving.engine import Engine
+from serving.lease import promotion_lock
 from serving.messages import ServiceConfig
+from serving.service import bring_to_alias
 from simulation.audio import Waveform
 from simulation.errors import CheckpointIncompatible, VerificationFailed
 from training.registry import Version
@@ -26,6 +29,17 @@ def client(service) -> Iterator[httpx.Client]:
     """An HTTP client of the service."""
     with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
         yield client
+
+
+class Pointing:
+    """A registry that knows its champion and nothing else."""
+
+    def __init__(self, champion: Version) -> None:
+        self.champion = champion
+
+    def alias(self, use: str, alias: str) -> Version:
+        """The champion."""
+        return self.champion
 
 
 @pytest.fixture
@@ -199,15 +213,20 @@ def test_no_request_fails_while_the_version_is_switched(
 def test_beside_the_service_a_candidate_answers_without_traffic(
     service, client: httpx.Client, current: Version, versions: Versions
 ) -> None:
-    """A second application holds the candidate while the first one goes on; it is gone afterwards."""
+    """A second application holds the candidate while the first one goes on, and is swept up if its promotion died."""
     (other,) = [version for version in versions if version != current]
     deployer = LocalServe(service.home)
     handle = deployer.deploy_beside(other)
     deployer.verify(handle, other)
     assert deployer.left_behind() and deployer.serving().weights_sha256 == current.weights_sha256
     assert client.get("/healthz").json()["version"] == f"denoise-16k/{current.version}"
-    deployer.discard(handle)
+    registry: Any = Pointing(current)
+    with promotion_lock(service.home.store, "denoise-16k"):
+        bring_to_alias(service.home, "denoise-16k", registry, deployer)
+        assert deployer.left_behind()
+    bring_to_alias(service.home, "denoise-16k", registry, deployer)
     assert not deployer.left_behind()
+    deployer.discard(handle)
 
 
 def test_a_corrupt_version_is_refused_and_the_old_one_goes_on(
