@@ -61,18 +61,29 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def progress(what: str, every_s: float = 2.0) -> Callable[[int, int], None]:
-    """A callback (done, total) that says how far `what` is, at most every few seconds, with the time left."""
+def said_now_and_then(what: str, every_s: float = 5.0) -> Callable[[str], None]:
+    """A callback that says a line about `what`, at most every few seconds."""
+    last = -every_s
+
+    def report(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every_s:
+            last = time.monotonic()
+            say(f"{what}: {line}")
+
+    return report
+
+
+def progress(what: str) -> Callable[[int, int], None]:
+    """A callback (done, total) that says now and then how far `what` is, with the time left, and when it is done."""
     began = time.monotonic()
-    last = began - every_s
+    now_and_then = said_now_and_then(what)
 
     def report(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done < total and now - last < every_s:
-            return
-        last = now
-        left = (now - began) / done * (total - done) if done else 0.0
-        say(f"{what}: {done}/{total}" + (f", about {left:.0f} s left" if 0 < done < total else ""))
+        if done == total:
+            say(f"{what}: {total} of {total}, {time.monotonic() - began:.0f} s")
+        elif done:
+            left_s = (time.monotonic() - began) / done * (total - done)
+            now_and_then(f"{done} of {total}, about {left_s:.0f} s left")
 
     return report

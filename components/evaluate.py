@@ -1,10 +1,8 @@
 """The step that scores the versions of a run, the champion and the baselines on the gate corpus."""
 
-from typing import Any, List  # noqa: UP035  kfp reads List
+from typing import Any
 
-from kfp import dsl
-
-from components.compute import IMAGE, Compute, launch, progress
+from components.compute import Compute, launch, progress
 from components.specs import EvaluateSpec, Input
 from components.stage import Stage
 from simulation import storage
@@ -70,19 +68,3 @@ def run(spec: EvaluateSpec, stage: Stage) -> dict[str, Any]:
         tracking.metrics(run_id, scorecard.headline(), 0)
     address = storage.join(out, "scorecard.json")
     return {"scorecard": str(Input(address=address, sha256=scorecard.digest())), "run_id": run_id}
-
-
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
-def evaluate(  # noqa: D103  kfp embeds the source
-    models: List[str],  # noqa: UP006
-    corpus: str,
-    gate_corpus: str,
-    use: str,
-    store: str,
-    run_key: str,
-) -> str:
-    from components.evaluate import gate_of, scored
-    from components.specs import Input
-
-    gate = gate_of(Input.of(corpus), store, use, gate_corpus)
-    return str(scored(tuple(Input.of(model) for model in models), gate, use, store, run_key))

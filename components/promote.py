@@ -4,11 +4,9 @@ The gate is inside this task, not a branch of the pipeline: the same code decide
 """
 
 import io
-from typing import Any, List  # noqa: UP035  kfp reads List
+from typing import Any
 
-from kfp import dsl
-
-from components.compute import IMAGE, launch, say
+from components.compute import launch, say
 from components.specs import Input, PromoteSpec
 from components.stage import Stage, folder
 from simulation import storage
@@ -74,18 +72,3 @@ def _scores_beside(scorecard: str) -> Any:
     import pandas as pd
 
     return pd.read_parquet(io.BytesIO(storage.read(storage.join(scorecard.rpartition("/")[0], "scores.parquet"))))
-
-
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
-def promote(  # noqa: D103  kfp embeds the source
-    scorecard: str,
-    candidates: List[str],  # noqa: UP006
-    use: str,
-    store: str,
-    run_key: str,
-) -> str:
-    from components.promote import decided
-    from components.specs import Input
-
-    models = tuple(Input.of(candidate) for candidate in candidates)
-    return decided(Input.of(scorecard), models, use, store, run_key)

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from kfp import dsl
-
-from components.compute import IMAGE, Compute, launch, progress
+from components.compute import Compute, launch, progress
 from components.specs import Input, SimulateSpec
 from components.stage import Stage
 from simulation import storage
@@ -58,10 +56,3 @@ def run(spec: SimulateSpec, stage: Stage) -> dict[str, Any]:
         )
         tracking.dataset(run_id, built.address, built.digest, "simulated")
     return {"corpus": str(Input(address=built.address, sha256=built.digest)), "run_id": run_id}
-
-
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
-def simulate(scenario: str, hours: float, seed: int, store: str, run_key: str) -> str:  # noqa: D103  kfp embeds the source
-    from components.simulate import chosen, simulated
-
-    return str(simulated(chosen(scenario, hours=hours, seed=seed), store, run_key))

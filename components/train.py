@@ -1,19 +1,29 @@
 """The step that trains one recipe and registers the version."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kfp import dsl
-
-from components.compute import IMAGE, Compute, launch, say
+from components.compute import Compute, launch, said_now_and_then
 from components.specs import Input, TrainSpec
 from components.stage import Result, Stage
+from simulation import storage
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
+
+
+def named_recipe(name: str) -> "Recipe":
+    """A recipe of the cookbook, or one that lies as JSON at an address."""
+    from training.cookbook import recipe as from_cookbook
+    from training.recipe import Recipe
+
+    if "/" not in name:
+        return from_cookbook(name)
+    return Recipe.parse(storage.read(storage.normal(name)), name)
 
 
 def spec_of(recipe: str, corpus: Input, parent: str = "", again: int = 0) -> TrainSpec:
-    """The spec of a run of the cookbook's recipe on this corpus; each `again` is a try with the next seed."""
-    from training.cookbook import recipe as from_cookbook
-
-    found = from_cookbook(recipe)
+    """The spec of a run of a recipe on this corpus; each `again` is a try with the next seed."""
+    found = named_recipe(recipe)
     settings = found.model_dump(mode="json") | {"seed": found.seed + again}
     return TrainSpec(recipe=settings, corpus=corpus, parent=parent, again=again)
 
@@ -46,7 +56,7 @@ def run(spec: TrainSpec, stage: Stage) -> dict[str, Any]:
                 profile=Compute.current().training,
                 before_commit=stage.check,
                 log=lambda values, step: tracking.metrics(run_id, values, step),
-                progress=lambda line: say(f"train {recipe.name}: {line}"),
+                progress=said_now_and_then(f"train {recipe.name}"),
             )
         version = tracking.register(
             recipe.use,
@@ -58,11 +68,3 @@ def run(spec: TrainSpec, stage: Stage) -> dict[str, Any]:
         )
     address = Input(address=fitted.address, sha256=fitted.weights_sha256)
     return {"version": str(address), "name": version.name, "run_id": run_id}
-
-
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
-def train(recipe: str, corpus: str, store: str, run_key: str, again: int) -> str:  # noqa: D103  kfp embeds the source
-    from components.specs import Input
-    from components.train import trained
-
-    return str(trained(recipe, Input.of(corpus), store, run_key, again).outputs["version"])

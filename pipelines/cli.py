@@ -2,8 +2,9 @@
 
 import json
 import logging
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -55,8 +56,9 @@ def _escaped(text: str) -> str:
     return escape(text)
 
 
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
+def _say(line: str, stream: TextIO = sys.stderr) -> None:
+    """A line of progress, also while a run keeps everything else out of sight."""
+    print(line, file=stream, flush=True)
 
 
 def _print(value: Any, as_json: bool, text: str | None = None) -> None:

@@ -13,10 +13,7 @@ from typing import List  # noqa: UP035  kfp reads the annotation and knows only 
 
 from kfp import dsl
 
-from components.evaluate import evaluate
-from components.promote import promote
-from components.simulate import simulate
-from components.train import train
+from components.steps import evaluate, promote, simulate, train
 
 
 @dsl.pipeline(name="train-each")

@@ -18,12 +18,12 @@ from components import stage
 from components.compute import MARK, NARRATED
 from components.evaluate import pinned
 from components.simulate import chosen
+from components.train import named_recipe
 from simulation import storage
 from simulation.cluster import cluster
 from simulation.errors import BadSetting, NotThere, UnmuffleError
 from simulation.home import Home
 from simulation.schema import Schema, canonical_json
-from training.cookbook import recipe as from_cookbook
 from training.registry import known_use
 from training.tracking import Tracking
 
@@ -84,7 +84,7 @@ def _checked(request: Request) -> Request:
     if not request.recipes:
         raise BadSetting("No recipe is named. Give --recipes dm_smoke,gru_smoke; `unmuffle recipes` lists them.")
     for name in request.recipes:
-        recipe = from_cookbook(name)
+        recipe = named_recipe(name)
         if recipe.use != request.use:
             raise BadSetting(f"The recipe {name} is for {recipe.use}, not for {request.use}; give --use {recipe.use}.")
     return request.model_copy(update={"gate_corpus": pinned(request.gate_corpus)})

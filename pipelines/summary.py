@@ -20,7 +20,9 @@ def outcome(address: str) -> Answer:
     verdict = Verdict.parse(storage.read(outputs["verdict"]), outputs["verdict"])
     report = storage.join(outputs["scorecard"].rpartition("/")[0], "report.html")
     lines = [f"Verdict: {verdict.reason}"]
-    lines += [f"  {each.candidate}: {each.reason}" for each in verdict.judgements if each.candidate != verdict.winner]
+    if verdict.winner:
+        others = (each for each in verdict.judgements if each.candidate != verdict.winner)
+        lines += [f"         {each.candidate} {each.reason}" for each in others]
     lines += [f"Listen:  {report.removeprefix('file://')}", "Serve:   unmuffle serve"]
     data = outputs | {"report": report, "verdict": verdict.model_dump(mode="json")}
     return Answer(data, stacked(score_table(scorecard), *lines))
