@@ -42,7 +42,7 @@ def run(spec: PromoteSpec, stage: Stage) -> dict[str, Any]:
         versions[champion.name] = champion
     with cluster(), recorded(tracking, stage, "promote", spec.parent) as run_id:
         verdict = _kept_verdict(spec, stage, tuple(versions), champion.name if champion else None)
-        say(verdict.reason)
+        say(f"promote: {verdict.winner or 'nobody'} wins over {verdict.opponent}")
         promotion = carried_out(verdict, versions, tracking, LocalServe(Home.current()), stage.store, spec.use)
         tracking.artifact(run_id, verdict.canonical(), "verdict.json")
     addresses = {"verdict": _verdict_address(stage), "scorecard": spec.scorecard.address}

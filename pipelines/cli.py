@@ -3,8 +3,9 @@
 import json
 import logging
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -56,9 +57,8 @@ def _escaped(text: str) -> str:
     return escape(text)
 
 
-def _say(line: str, stream: TextIO = sys.stderr) -> None:
-    """A line of progress, also while a run keeps everything else out of sight."""
-    print(line, file=stream, flush=True)
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _print(value: Any, as_json: bool, text: str | None = None) -> None:
@@ -128,7 +128,8 @@ def run(
 
     names = tuple(name.strip() for name in recipes.split(",") if name.strip())
     request = Request(scenario=scenario, recipes=names, gate_corpus=gate_corpus, use=use, hours=hours, seed=seed)
-    address = run_here(request, _home(), _store(store), _say, again=again)
+    show = partial(print, file=sys.stderr, flush=True)  # this very stream: during the run, sys.stderr is a log file
+    address = run_here(request, _home(), _store(store), show, again=again)
     _print(outcome(address), as_json)
 
 
