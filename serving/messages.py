@@ -39,7 +39,7 @@ class Limits(Schema):
 
     max_body_mb: float = 64.0
     """Body of a request, in MB (10^6 bytes)."""
-    max_seconds: float = 1200.0
+    max_seconds: float = 600.0
     """Length of the audio times its channels, each channel counting as one second at least."""
     max_decoded_mb: float = 256.0
     """The decoded waveform as float32, in MB: a small FLAC can hold a very long silence."""
