@@ -39,6 +39,7 @@ PACKAGES = ("simulation", "training", "serving", "components", "pipelines")
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # Ray Train's poll of 2 s delays every reported checkpoint by as much
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "86400",  # a second training run waits for the first one's CPUs
 }
 """Environment of a cluster we start, where the caller says nothing."""
 

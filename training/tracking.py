@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -262,8 +263,21 @@ class Tracking:
             created = self._client.create_model_version(
                 use, f"runs:/{run_id}/version", run_id, tags={**tags, **facts}, await_creation_for=0
             )
+        version = self._numbered(_version(created))
+        facts["number"] = version.tags["number"]
         self.artifact(run_id, json.dumps({"use": use, **facts}, indent=2).encode(), "version/version.json")
-        return _version(created)
+        return version
+
+    def _numbered(self, version: Version) -> Version:
+        """The version under a number of its own: of two that were registered at once, the later one gives way."""
+        while True:
+            family = [other for other in self.versions(version.use) if other.network == version.network]
+            earlier = {other.tags["number"] for other in family if int(other.version) < int(version.version)}
+            if version.tags["number"] not in earlier:
+                return version
+            number = str(1 + max(int(other.tags["number"]) for other in family))
+            self.tag_version(version, {"number": number})
+            version = replace(version, tags={**version.tags, "number": number})
 
     def versions(self, use: str) -> list[Version]:
         """All versions of a use, oldest first; what somebody else registered under its name is none of ours."""

@@ -284,6 +284,17 @@ def test_a_stage_key_is_registered_once(tracking: Tracking) -> None:
     assert (first.address, first.weights_sha256) == ("s3://bucket/versions/stage-1", DIGEST)
 
 
+def test_two_registered_at_once_get_numbers_of_their_own(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two runs that end in the same moment both see an empty registry; `dm/1` must still mean one of them."""
+    first = registered(tracking, "first")
+    seen = tracking.versions
+    looks = iter([[]])  # what the second one sees before it registers; afterwards the truth
+    monkeypatch.setattr(tracking, "versions", lambda use: next(looks, None) or seen(use))
+    second = registered(tracking, "second")
+    assert {first.name, second.name} == {"dm/1", "dm/2"}
+    assert [version.name for version in seen(first.use)] == ["dm/1", "dm/2"]
+
+
 def test_models_are_found_by_the_names_people_use(tracking: Tracking) -> None:
     """An alias, an alias of a use, and the n-th version of a network."""
     first, gru, second = registered(tracking), registered(tracking, "g", "gru"), registered(tracking, "stage-2")
