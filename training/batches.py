@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ READERS = 2
 """Threads that read them."""
 
 
+@runtime_checkable
 class Mixtures(Protocol):
     """What is asked of a corpus: `simulation.corpus.Corpus`, named by shape as the loop runs without its libraries."""
 

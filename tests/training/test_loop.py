@@ -1,0 +1,136 @@
+"""The loop: it resumes exactly, counts exactly, stops before harm, and does not care how many workers there are."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load
+
+from simulation.errors import TrainingDiverged
+from training.batches import Batches
+from training.checkpoint import weights_digest
+from training.loop import Progress, Run, Seat, train
+from training.models import Dm, GruMask
+from training.objectives import Regression
+from training.recipe import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+
+SMALL_DM = Dm.Config(channels=4, heads=2, blocks=1, dense_depth=1, kernel=3, hop_size=200, dropout=0.2)
+
+
+def trained(recipe: Recipe, corpus: object, run: Run | None = None, save: Callable[[Run], None] | None = None) -> Run:
+    """A run in this process, to its end."""
+    run, batches = run or Run(recipe), Batches(corpus, recipe)  # type: ignore[arg-type]
+    train(run, batches, list(batches.whole(2)), Seat(), save or (lambda run: None), lambda progress: None)
+    return run
+
+
+@pytest.mark.parametrize("model", [GruMask.Config(width=8, layers=1), SMALL_DM], ids=["gru_mask", "dm"])
+def test_a_resumed_run_is_the_undisturbed_run(
+    tones: object, small_recipe: MakeRecipe, model: object, tmp_path: Path
+) -> None:
+    """Weights, dropout, batch statistics, learning rate and history: bit for bit, through a file."""
+    recipe = small_recipe(model=model, network="any")
+    whole = trained(recipe, tones, save=lambda run: torch.save(run.state(), tmp_path / f"{run.step}.pt"))
+    torch.manual_seed(99)
+    resumed = Run(recipe)
+    resumed.resume(torch.load(tmp_path / "5.pt", weights_only=True))
+    assert resumed.step == 5
+    trained(recipe, tones, resumed)
+    assert weights_digest(resumed.learner) == weights_digest(whole.learner)
+    assert resumed.history == whole.history
+
+
+def test_training_lowers_the_loss(tones: object, small_recipe: MakeRecipe) -> None:
+    """The least that can be asked."""
+    run = trained(small_recipe(steps=40, learning_rate=1e-2, log_every=5), tones)
+    assert run.history[-1]["train/loss"] < 0.7 * run.history[0]["train/loss"]
+
+
+def test_the_history_has_one_row_a_step(tones: object, small_recipe: MakeRecipe) -> None:
+    """Rows at every log, validation and checkpoint step, in order; validation figures where it was due."""
+    run = trained(small_recipe(), tones)
+    assert [row["step"] for row in run.history] == [2, 4, 5, 6, 8, 10]
+    assert [row["step"] for row in run.history if "valid/loss" in row] == [5, 10]
+    assert {"learning_rate", "train/loss", "train/magnitude", "train/gradient_norm"} <= set(run.history[0])
+    assert {"valid/si_sdr_db", "valid/si_sdr_gain_db"} <= set(run.history[-1])
+
+
+def test_the_history_means_are_over_items(tones: object, small_recipe: MakeRecipe) -> None:
+    """The row after steps 1 and 2 holds the mean over their ten items at a learning rate of almost nothing."""
+    recipe = small_recipe(learning_rate=1e-12)
+    run, batches = Run(recipe), Batches(tones, recipe)  # type: ignore[arg-type]
+    losses = [run.learner(*batches.load(step)[:2]).total for step in (0, 1)]
+    assert trained(recipe, tones).history[0]["train/loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-4)
+
+
+def test_the_learning_rate_rises_and_falls(tones: object, small_recipe: MakeRecipe) -> None:
+    """Linear up to the recipe's, then half a cosine down to zero."""
+    run = trained(small_recipe(steps=20, warmup_steps=5, log_every=1), tones)
+    rates = [row["learning_rate"] for row in run.history]
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates.index(max(rates)) == 4
+    assert rates[:5] == sorted(rates[:5])
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[-1] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_bad_item_stops_training_before_it_spoils_the_weights(tones: object, small_recipe: MakeRecipe) -> None:
+    """An item of step 2 holds a NaN: the message names step and items, and the weights are those of checkpoint 1."""
+    recipe = small_recipe(checkpoint_every=1)
+    batches = Batches(tones, recipe)  # type: ignore[arg-type]
+    first, second = ({item.index for item in batches.indices(step)} for step in (0, 1))
+    bad, read = min(second - first), tones.read  # type: ignore[attr-defined]
+
+    def poisoned(index: int) -> SimpleNamespace:
+        mixture = read(index)
+        return SimpleNamespace(clean=mixture.clean, noisy=mixture.noisy * float("nan") if index == bad else mixture.noisy)
+
+    tones.read = poisoned  # type: ignore[attr-defined]
+    saved: list[str] = []
+    run = Run(recipe)
+    with pytest.raises(TrainingDiverged, match=r"step 2 .*train-0000000\d.*last checkpoint before it is kept"):
+        train(run, batches, [], Seat(), lambda run: saved.append(weights_digest(run.learner)), lambda progress: None)
+    assert saved == [weights_digest(run.learner)]
+
+
+def test_progress_says_how_long_it_will_take() -> None:
+    """In words a person reads while waiting."""
+    line = Progress(step=30, steps=120, loss=0.25, items_per_s=41.26, remaining_s=65.4).line()
+    assert line == "step 30 of 120, loss 0.2500, 41.3 items a second, 1:05 left"
+
+
+def test_two_workers_learn_what_one_learns(tmp_path: Path) -> None:
+    """Twenty steps of five items by one worker, and by two with shares of two and three: equal to 1e-8."""
+    alone, together = tmp_path / "alone.pt", tmp_path / "together.pt"
+    script, meeting = str(Path(__file__).with_name("gloo_worker.py")), str(tmp_path / "meeting")
+    commands = [("0", "1", meeting, str(alone)), ("0", "2", meeting, str(together)), ("1", "2", meeting, "none")]
+    workers = [subprocess.Popen([sys.executable, script, *arguments]) for arguments in commands]
+    assert [worker.wait(timeout=200) for worker in workers] == [0, 0, 0]
+    one, two = (torch.load(out, weights_only=True) for out in (alone, together))
+    weights = [load(each["weights"]) for each in (one, two)]
+    for name in weights[0]:
+        assert (weights[0][name] - weights[1][name]).abs().max() < 1e-8, name
+    for one_row, two_row in zip(one["history"], two["history"], strict=True):
+        assert one_row == pytest.approx(two_row, rel=1e-6)
+
+
+def test_the_loop_needs_neither_ray_nor_mlflow_nor_kfp() -> None:
+    """Models, objectives, spectra and the loop run where the platform is absent."""
+    code = (
+        "import sys; import training.loop, training.models, training.objectives, training.spectral; "
+        "assert not {'ray', 'mlflow', 'kfp', 'soundfile'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+def test_objectives_without_weights_still_train(tones: object, small_recipe: MakeRecipe) -> None:
+    """One term alone is an objective."""
+    weights = {"magnitude": 0.0, "complex": 0.0, "time": 0.0, "branch": 0.0, "si_sdr": 1.0}
+    recipe = small_recipe(objective=Regression.Config.model_validate(weights), steps=4, warmup_steps=0)
+    assert trained(recipe, tones).step == 4

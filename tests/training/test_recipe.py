@@ -1,0 +1,46 @@
+"""Recipes and the cookbook."""
+
+import pytest
+from pydantic import ValidationError
+
+from simulation.errors import BadSetting, UnknownName
+from training.cookbook import RECIPES, recipe
+from training.recipe import Recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_of_the_cookbook_survives_json(name: str) -> None:
+    """Same object, same digest; its name is its name; its network's tag is the network's kind."""
+    found = recipe(name)
+    again = Recipe.parse(found.canonical(), name)
+    assert again == found
+    assert again.digest() == found.digest()
+    assert found.name == name
+    assert found.network == found.model.kind
+
+
+def test_the_smoke_recipes_share_the_code_of_the_full_ones() -> None:
+    """A smaller DM, not another network."""
+    assert type(recipe("dm_smoke").model) is type(recipe("dm").model)
+
+
+def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
+    """The close one is suggested."""
+    with pytest.raises(UnknownName, match="Did you mean 'dm_smoke'"):
+        recipe("dm_smok")
+
+
+@pytest.mark.parametrize(
+    "change", [{"step": 3}, {"warmup_steps": 10**9}, {"batch_size": 0}, {"model": {"kind": "dmm"}}, {"name": "Dm/1"}]
+)
+def test_a_recipe_that_makes_no_sense_is_refused(change: dict[str, object]) -> None:
+    """Misspelt keys, warm-ups longer than the run, empty batches, unknown networks, names that are no file name."""
+    settings = recipe("gru_smoke").model_dump(mode="json") | change
+    with pytest.raises(BadSetting, match="is not a valid Recipe"):
+        Recipe.parse(settings, "the spec")
+
+
+def test_a_recipe_is_frozen() -> None:
+    """What identifies a run cannot change under way."""
+    with pytest.raises(ValidationError):
+        recipe("dm").steps = 1
