@@ -288,8 +288,8 @@ def test_two_registered_at_once_get_numbers_of_their_own(tracking: Tracking, mon
     """Two runs that end in the same moment both see an empty registry; `dm/1` must still mean one of them."""
     first = registered(tracking, "first")
     seen = tracking.versions
-    looks = iter([[]])  # what the second one sees before it registers; afterwards the truth
-    monkeypatch.setattr(tracking, "versions", lambda use: next(looks, None) or seen(use))
+    looks = iter([lambda use: []])  # what the second one sees before it registers; afterwards the truth
+    monkeypatch.setattr(tracking, "versions", lambda use: next(looks, seen)(use))
     second = registered(tracking, "second")
     assert {first.name, second.name} == {"dm/1", "dm/2"}
     assert [version.name for version in seen(first.use)] == ["dm/1", "dm/2"]
