@@ -288,7 +288,9 @@ def enhance(
     """Enhance files: any length, rate and channel count in, the same out."""
     from pipelines.judge import enhance_with
 
-    _say(enhance_with(model, use, inputs, out))
+    result = enhance_with(model, use, inputs, out)
+    _say(str(result))
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.compute import Compute, progress
 from components.evaluate import gate_of, pinned, scored
@@ -14,6 +14,9 @@ from simulation.cluster import cluster
 from simulation.errors import BadSetting, NotThere
 from simulation.home import Home
 from training.tracking import Tracking
+
+if TYPE_CHECKING:
+    from serving.enhance import Enhanced
 
 
 def score(models: Sequence[str], corpus: str, pairs: str, out: str, use: str) -> Any:
@@ -81,10 +84,10 @@ def _test_split(address: str) -> str:
     return address if storage.exists(storage.join(address, RECORD)) else storage.join(address, "test")
 
 
-def enhance_with(model: str, use: str, inputs: Sequence[Path], out: Path) -> str:
-    """Enhance files with a model; returns what was done in one line."""
+def enhance_with(model: str, use: str, inputs: Sequence[Path], out: Path) -> "Enhanced":
+    """Enhance files with a model; says what became of each."""
     from serving.engine import Engine
     from serving.enhance import enhance_files
 
     version = Tracking().resolve(model, use)
-    return str(enhance_files(inputs, out, Engine.load(version.address)))
+    return enhance_files(inputs, out, Engine.load(version.address), progress=progress("enhance"))
