@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
@@ -145,6 +146,7 @@ def launch(errand: Errand, profile: ComputeProfile, runs: str, name: str) -> str
             failure_config=FailureConfig(max_failures=3, controller_failure_limit=10, max_preemption_failures=20),
             checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
             callbacks=[Commits(errand.mailbox)],
+            logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
     with _interrupts_restored():
@@ -158,18 +160,18 @@ def launch(errand: Errand, profile: ComputeProfile, runs: str, name: str) -> str
 
 
 def work(config: dict[str, Errand]) -> UnmuffleError | None:
-    """What each worker does. A verdict that all workers share is returned; anything else Ray Train tries again."""
+    """What each worker does. A verdict that all workers share is returned; after other errors Ray Train tries again."""
     errand = config["errand"]
     torch.set_num_threads(errand.threads)
     context = ray.train.get_context()
     seat = Seat(context.get_world_rank(), context.get_world_size(), get_device())
     corpora = open_splits(errand.corpus, errand.corpus_digest)
     valid = Batches(corpora["valid"], errand.recipe).whole(errand.recipe.validation_items)
-    run = resumed(errand)
-    reporter = Reporter(errand, seat, run)
     try:
+        run = resumed(errand)
+        reporter = Reporter(errand, seat, run)
         train(run, Batches(corpora["train"], errand.recipe), list(valid), seat, reporter.save, reporter.tell)
-    except (TrainingDiverged, Superseded) as verdict:
+    except (CheckpointIncompatible, TrainingDiverged, Superseded) as verdict:
         return verdict
     return None
 
@@ -197,9 +199,10 @@ class Reporter:
     def __init__(self, errand: Errand, seat: Seat, run: Run) -> None:
         self.errand, self.seat = errand, seat
         self.told_s = 0.0
-        self.saved = len(run.history)
+        self.posted = 0
         if seat.rank == 0:
-            errand.mailbox.committed.remote(run.history)
+            self._post(run)
+            errand.mailbox.committed.remote(run.step)
 
     def tell(self, progress: Progress) -> None:
         """Post a line now and then."""
@@ -210,17 +213,21 @@ class Reporter:
     def save(self, run: Run) -> None:
         """Commit a checkpoint, all workers together."""
         self._ask()
-        report = {"step": run.step, "rows": run.history[self.saved :]}
-        self.saved = len(run.history)
         if self.seat.rank > 0:
-            ray.train.report(report)
+            ray.train.report({"step": run.step})
             return
+        self._post(run)
         with tempfile.TemporaryDirectory() as folder:
             facts = self.errand.facts | {"steps": run.step, "history": run.history}
             save_version(run.learner.model, folder, facts)
             torch.save(run.state(), Path(folder, STATE))
             checkpoint = Checkpoint.from_directory(folder)
-            ray.train.report(report, checkpoint=checkpoint, checkpoint_dir_name=f"checkpoint-{run.step:08d}")
+            name = f"checkpoint-{run.step:08d}"
+            ray.train.report({"step": run.step}, checkpoint=checkpoint, checkpoint_dir_name=name)
+
+    def _post(self, run: Run) -> None:
+        ray.get(self.errand.mailbox.wait.remote(run.history[self.posted :]))
+        self.posted = len(run.history)
 
     def _ask(self) -> None:
         """Let rank 0 ask whether it may commit, and all workers hear the same answer."""

@@ -63,7 +63,7 @@ class Run:
         )
         self.schedule = schedule(self.optimiser, recipe)
         self.step = 0
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, float | int]] = []
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on, without pickled objects."""

@@ -1,8 +1,9 @@
 """From the workers to the person and the record: what a training run says while the driver waits for it.
 
-A mailbox actor takes the newest line of progress from rank 0 and the rows of each checkpoint that Ray Train has
-committed. A thread of the driver empties it: it hands on lines as they come, and rows exactly once, oldest first. The
-last step handed on is kept in the store, so that a driver that was killed and started again does not repeat any.
+A mailbox actor takes the newest line of progress and the rows of each checkpoint from rank 0, and gives the rows out
+once Ray Train has committed the checkpoint. A thread of the driver empties it: it hands on lines as they come, and rows
+exactly once, oldest first. The last step handed on is kept in the store, so that a driver that was killed and started
+again does not repeat any.
 """
 
 import json
@@ -16,8 +17,8 @@ from ray.train import UserCallback
 
 from simulation import storage
 
-Row = dict[str, float]
-Log = Callable[[dict[str, float], int], None]
+Row = dict[str, float | int]
+Log = Callable[[dict[str, float | int], int], None]
 """Takes the values of a row by name, and its step."""
 
 INTERVAL_S = 0.5
@@ -25,36 +26,42 @@ INTERVAL_S = 0.5
 
 
 class Mailbox:
-    """What waits to be read by the driver."""
+    """What waits for the driver."""
 
     def __init__(self) -> None:
         self.line: str | None = None
-        self.rows: list[Row] = []
+        self.waiting: list[Row] = []
+        self.ready: list[Row] = []
 
     def progress(self, line: str) -> None:
         """A newer line takes the place of the older one."""
         self.line = line
 
-    def committed(self, rows: list[Row]) -> None:
-        """Rows that a committed checkpoint holds."""
-        self.rows += rows
+    def wait(self, rows: list[Row]) -> None:
+        """Rows of a checkpoint that is about to be committed; after a replay, again."""
+        self.waiting += rows
+
+    def committed(self, step: int) -> None:
+        """The checkpoint of this step is in the store."""
+        self.ready += [row for row in self.waiting if row["step"] <= step]
+        self.waiting = [row for row in self.waiting if row["step"] > step]
 
     def take(self) -> tuple[str | None, list[Row]]:
-        """Everything that waits; the mailbox is empty afterwards."""
-        line, rows, self.line, self.rows = self.line, self.rows, None, []
+        """The newest line and the committed rows; each is given out once."""
+        line, rows, self.line, self.ready = self.line, self.ready, None, []
         return line, rows
 
 
 class Commits(UserCallback):
-    """Runs in Ray Train's controller: posts the rows of every checkpoint once it is in the store."""
+    """Runs in Ray Train's controller: tells the mailbox of every checkpoint that is in the store."""
 
     def __init__(self, mailbox: Any) -> None:
         self.mailbox = mailbox
 
     def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-        """Ray Train calls this when all workers have reported; rank 0's report holds the rows."""
+        """Ray Train calls this when all workers have reported."""
         if checkpoint is not None:
-            self.mailbox.committed.remote(metrics[0]["rows"])
+            self.mailbox.committed.remote(metrics[0]["step"])
 
 
 class Watch:

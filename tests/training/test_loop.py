@@ -89,7 +89,8 @@ def test_a_bad_item_stops_training_before_it_spoils_the_weights(tones: object, s
 
     def poisoned(index: int) -> SimpleNamespace:
         mixture = read(index)
-        return SimpleNamespace(clean=mixture.clean, noisy=mixture.noisy * float("nan") if index == bad else mixture.noisy)
+        factor = float("nan") if index == bad else 1.0
+        return SimpleNamespace(clean=mixture.clean, noisy=factor * mixture.noisy)
 
     tones.read = poisoned  # type: ignore[attr-defined]
     saved: list[str] = []

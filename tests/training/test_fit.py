@@ -1,0 +1,220 @@
+"""Training on Ray: one set of weights, however often it is interrupted; every row logged once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from simulation.build import Built, build, render_shard
+from simulation.cluster import ClusterInfo
+from simulation.degradations import AddNoise
+from simulation.errors import CheckpointIncompatible, CorpusDamaged, ManifestMismatch, NotThere, Superseded
+from simulation.render import Library
+from simulation.scenario import Case, Scenario, Size
+from simulation.schema import Range
+from simulation.shards import commit
+from training.checkpoint import load_version, version_record
+from training.fit import Fitted, _ours, fit, version_address
+from training.profile import ComputeProfile
+from training.recipe import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+ONE = ComputeProfile(workers=1, cpus_per_worker=1)
+KEY = "5" * 64
+STEPS_LOGGED = [2, 4, 5, 6, 8, 10]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    """One small shard a split of real speech with noise, rendered in this process."""
+
+    def rendered(plan: Any, root: str, missing: list, workers: int) -> Iterator[tuple]:
+        library = Library(plan.sources, plan.scenario, plan.seed)
+        for split, number in missing:
+            tar, record = render_shard(plan, split, number, library)
+            yield split, number, commit(f"{root}/{split}", tar, record)
+
+    scenario = Scenario(
+        name="small",
+        cases=(Case(name="noise", degradations=(AddNoise(snr_db=Range(low=-5.0, high=15.0)),)),),
+        rows_per_shard=8,
+        size=Size(train_hours=0.001, valid_rows=8, test_rows=8),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simulation.build._rendered", rendered)
+        yield build(scenario, str(tmp_path_factory.mktemp("corpus")))
+
+
+class Log(list[tuple[int, dict[str, float]]]):
+    """What was logged, as (step, values)."""
+
+    def __call__(self, values: dict[str, float], step: int) -> None:
+        """Note it."""
+        self.append((step, values))
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps, in the order in which they came."""
+        return [step for step, _ in self]
+
+
+@pytest.fixture(scope="session")
+def settings(corpus: Built, small_recipe: MakeRecipe) -> dict[str, Any]:
+    """What all runs here have in common."""
+    return {
+        "recipe": small_recipe(),
+        "corpus": corpus.address,
+        "corpus_digest": corpus.digest,
+        "name": KEY,
+        "profile": ONE,
+    }
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    ray_cluster: ClusterInfo, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Fitted, Log, list[str], str]:
+    """A run that nothing happened to: result, log, lines of progress, and its store."""
+    log, lines, store = Log(), [], str(tmp_path_factory.mktemp("store"))
+    return fit(**settings, storage=store, log=log, progress=lines.append), log, lines, store
+
+
+def test_a_run_leaves_a_version(undisturbed: tuple[Fitted, Log, list[str], str], settings: dict[str, Any]) -> None:
+    """At a readable address, loadable, and it says what it was made from."""
+    fitted, _, _, store = undisturbed
+    assert fitted.address == f"file://{store}/versions/small-{KEY[:12]}"
+    record = version_record(fitted.address)
+    assert record.weights_sha256 == fitted.weights_sha256
+    assert record.facts["recipe_digest"] == settings["recipe"].digest()
+    assert record.facts["corpus_digest"] == settings["corpus_digest"]
+    assert (fitted.steps, record.facts["seed"]) == (10, 0)
+    assert {"valid/loss", "valid/si_sdr_db", "valid/si_sdr_gain_db"} == set(fitted.valid)
+    assert [row["step"] for row in fitted.history] == [5, 10]
+    assert load_version(fitted.address)(torch.randn(1, 1600)).shape == (1, 1600)
+
+
+def test_each_row_is_logged_once_at_its_step(undisturbed: tuple[Fitted, Log, list[str], str]) -> None:
+    """In order, with the values of the history; and a person saw how far it was."""
+    fitted, log, lines, _ = undisturbed
+    assert log.steps == STEPS_LOGGED
+    assert log[-1][1]["valid/loss"] == fitted.valid["valid/loss"]
+    assert lines and lines[-1].startswith("step ")
+
+
+def test_a_finished_run_is_answered_from_its_version(
+    undisturbed: tuple[Fitted, Log, list[str], str], settings: dict[str, Any]
+) -> None:
+    """Nothing is trained, asked or logged again."""
+    fitted, _, _, store = undisturbed
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("trained again")
+
+    assert fit(**settings, storage=store, before_commit=never, log=never, progress=never) == fitted
+
+
+def test_a_superseded_run_stops_and_its_successor_ends_in_the_same_weights(
+    undisturbed: tuple[Fitted, Log, list[str], str], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Refused at its second checkpoint: no version. Another recipe may not take the name over; the same goes on."""
+    asked, log = tmp_path / "asked", Log()
+
+    def refuse_the_second() -> None:
+        if asked.exists():
+            raise Superseded("attempt 2 has taken over")
+        asked.touch()
+
+    with pytest.raises(Superseded, match="attempt 2"):
+        fit(**settings, storage=str(tmp_path), before_commit=refuse_the_second, log=log)
+    assert not (tmp_path / "versions").exists()
+    assert log.steps == [2, 4, 5]
+
+    other = settings | {"recipe": settings["recipe"].model_copy(update={"learning_rate": 0.5})}
+    with pytest.raises(CheckpointIncompatible, match="recipe_digest"):
+        fit(**other, storage=str(tmp_path), log=log)
+
+    fitted = fit(**settings, storage=str(tmp_path), log=log)
+    assert fitted.weights_sha256 == undisturbed[0].weights_sha256
+    assert log.steps == STEPS_LOGGED
+
+
+def test_two_workers_share_a_run(
+    undisturbed: tuple[Fitted, Log, list[str], str], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """Shares of three and two items end close to what one worker learnt."""
+    fitted = fit(**settings | {"profile": ComputeProfile(workers=2, cpus_per_worker=1)}, storage=str(tmp_path))
+    assert fitted.valid == pytest.approx(undisturbed[0].valid, rel=1e-3)
+
+
+def test_a_corpus_that_is_not_there_is_answered_at_once(settings: dict[str, Any], tmp_path: Path) -> None:
+    """Before any worker starts, and nothing is written."""
+    with pytest.raises(NotThere):
+        fit(**settings | {"corpus": str(tmp_path / "none"), "corpus_digest": None}, storage=str(tmp_path))
+    with pytest.raises(ManifestMismatch):
+        fit(**settings | {"corpus_digest": "0" * 64}, storage=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_attempt_has_an_address_of_its_own(small_recipe: MakeRecipe) -> None:
+    """The key is shortened, what follows it is not."""
+    assert version_address("s3://b/store", small_recipe(), KEY).endswith("/versions/small-555555555555")
+    assert version_address("s3://b/store", small_recipe(), f"{KEY}-2").endswith("/versions/small-555555555555-2")
+
+
+def test_an_error_of_ours_is_found_inside_ray_trains() -> None:
+    """A person reads our paragraph, not a traceback of Ray's."""
+    damaged = CorpusDamaged("shard 3")
+    assert _ours(WorkerGroupError("1 worker failed", {0: damaged})) is damaged
+    foreign = WorkerGroupError("1 worker failed", {0: ValueError("x")})
+    assert _ours(foreign) is foreign
+
+
+DRIVER = """
+import sys
+from simulation.cluster import cluster
+from training.fit import fit
+from training.profile import ComputeProfile
+from training.recipe import Recipe
+recipe, corpus, digest, store, key = sys.argv[1:]
+def log(values, step):
+    print("logged", step, flush=True)
+with cluster():
+    fitted = fit(Recipe.model_validate_json(recipe), corpus=corpus, corpus_digest=digest, storage=store, name=key,
+                 profile=ComputeProfile(workers=1, cpus_per_worker=1), log=log)
+print("weights", fitted.weights_sha256, flush=True)
+"""
+
+
+@pytest.mark.long
+def test_a_killed_driver_is_continued_to_the_same_weights(
+    ray_for_children: ClusterInfo,
+    undisturbed: tuple[Fitted, Log, list[str], str],
+    small_recipe: MakeRecipe,
+    settings: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    """SIGKILL after the first checkpoint; started again, it ends as if nothing had happened, and logs nothing twice."""
+    arguments = [small_recipe().model_dump_json(), settings["corpus"], settings["corpus_digest"], str(tmp_path), KEY]
+    command = [sys.executable, "-c", DRIVER, *arguments]
+    said = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as driver:
+        assert driver.stdout is not None
+        for line in driver.stdout:
+            if line.startswith("logged"):
+                said.append(int(line.split()[1]))
+            if said:
+                driver.send_signal(signal.SIGKILL)
+    time.sleep(5)
+    again = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=250, check=True).stdout.splitlines()
+    weights = [line.split()[1] for line in again if line.startswith("weights")]
+    assert weights == [undisturbed[0].weights_sha256]
+    said += [int(line.split()[1]) for line in again if line.startswith("logged")]
+    assert sorted(set(said)) == STEPS_LOGGED
