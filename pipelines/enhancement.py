@@ -61,6 +61,6 @@ def retrain(
         run_key=run_key,
     )
     verdict = promote(scorecard=scorecard.output, candidates=versions.output, use=use, store=store, run_key=run_key)
-    for step in (corpus, scorecard, verdict):
+    for step in (corpus, versions, scorecard, verdict):
         step.set_caching_options(False)  # stages answer by their own keys; KFP's cache cannot see the store
     return verdict.output

@@ -25,10 +25,10 @@ def score(models: Sequence[str], corpus: str, pairs: str, out: str, use: str) ->
     from training.evaluate import evaluate
     from training.pairs import Pairs
 
+    readable = Pairs.open(pairs) if pairs else Corpus.open(_test_split(corpus))
     tracking = Tracking()
     found = [tracking.resolve(model, use) for model in models]
     systems = {version_at(tracking, use, version.address).name: version.address for version in found}
-    readable = Pairs.open(pairs) if pairs else Corpus.open(_test_split(corpus))
     with cluster():
         return evaluate(
             systems,
