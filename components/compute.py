@@ -8,6 +8,7 @@ from collections.abc import Callable
 from components import stage
 from components.specs import AnySpec
 from components.stage import Result
+from simulation.cores import cores
 from simulation.schema import Schema
 from training.profile import ComputeProfile
 
@@ -36,8 +37,7 @@ class Compute(Schema):
         text = os.environ.get("UNMUFFLE_COMPUTE")
         if text:
             return cls.parse(text, "UNMUFFLE_COMPUTE")
-        cores = os.cpu_count() or 1
-        return cls(workers=cores, training=ComputeProfile(workers=1, cpus_per_worker=cores))
+        return cls(workers=cores(), training=ComputeProfile(workers=1, cpus_per_worker=cores()))
 
     def export(self) -> None:
         """Make this the profile of this process and of those it starts."""
@@ -61,7 +61,7 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def said_now_and_then(what: str, every_s: float = 5.0) -> Callable[[str], None]:
+def said_now_and_then(what: str, every_s: float = 10.0) -> Callable[[str], None]:
     """A callback that says a line about `what`, at most every few seconds."""
     last = -every_s
 
