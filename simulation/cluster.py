@@ -30,6 +30,7 @@ import psutil
 import ray
 
 from simulation import storage
+from simulation.cores import cores
 from simulation.errors import BadSetting, ClusterProblem
 from simulation.home import Home
 from simulation.schema import Schema
@@ -223,7 +224,7 @@ def _start(home: Home, cpus: int | None, stack: ExitStack) -> None:
     try:
         ray.init(
             address="local",  # never a cluster that `ray start` left a note about
-            num_cpus=cpus or max(2, _cores()),
+            num_cpus=cpus or max(2, cores()),
             include_dashboard=False,
             logging_level=logging.WARNING,
             _temp_dir=str(folder / "ray"),  # Ray opens this folder to everybody; the one above stays ours
@@ -287,16 +288,6 @@ def _descendants(process: psutil.Process) -> list[psutil.Process]:
 def _temporary_folder() -> Path:
     short = len(tempfile.gettempdir()) <= LONGEST_TEMPORARY
     return Path(tempfile.mkdtemp(prefix="unmuffle-", dir=None if short else "/tmp"))
-
-
-def _cores() -> int:
-    """CPUs this process may use: its affinity, or the quota of its container (cgroup v2) if that is less."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2, or no limit ("max")
-        return cores
 
 
 # ---- what joiners need ----------------------------------------------------------------------------------------------

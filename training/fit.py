@@ -137,7 +137,7 @@ def launch(errand: Errand, profile: ComputeProfile, runs: str, name: str) -> str
         scaling_config=ScalingConfig(
             num_workers=profile.workers,
             use_gpu=profile.gpus_per_worker > 0,
-            resources_per_worker={"CPU": profile.cpus_per_worker, "GPU": profile.gpus_per_worker},
+            resources_per_worker={"CPU": claimed_cpus(profile), "GPU": profile.gpus_per_worker},
         ),
         run_config=RunConfig(
             name=name,
@@ -157,6 +157,18 @@ def launch(errand: Errand, profile: ComputeProfile, runs: str, name: str) -> str
     if isinstance(result.return_value, UnmuffleError):
         raise result.return_value
     return join(runs, name, Path(result.checkpoint.path).name)
+
+
+def claimed_cpus(profile: ComputeProfile) -> float:
+    """CPUs that each worker claims: what the profile says, or an even share where the cluster has less than that.
+
+    Ray would wait for ever for CPUs that do not exist.
+    """
+    there = ray.cluster_resources().get("CPU", 0.0)
+    if there == 0 or profile.workers * profile.cpus_per_worker <= there:
+        return float(profile.cpus_per_worker)
+    share = there / profile.workers
+    return float(int(share)) if share >= 1 else int(share * 10_000) / 10_000  # Ray counts in ten-thousandths
 
 
 def work(config: dict[str, Errand]) -> UnmuffleError | None:

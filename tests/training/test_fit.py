@@ -22,7 +22,7 @@ from simulation.scenario import Case, Scenario, Size
 from simulation.schema import Range
 from simulation.shards import commit
 from training.checkpoint import load_version, version_record
-from training.fit import Fitted, _ours, fit, version_address
+from training.fit import Fitted, _ours, claimed_cpus, fit, version_address
 from training.profile import ComputeProfile
 from training.recipe import Recipe
 
@@ -149,9 +149,29 @@ def test_a_superseded_run_stops_and_its_successor_ends_in_the_same_weights(
 def test_two_workers_share_a_run(
     undisturbed: tuple[Fitted, Log, list[str], str], settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Shares of three and two items end close to what one worker learnt."""
-    fitted = fit(**settings | {"profile": ComputeProfile(workers=2, cpus_per_worker=1)}, storage=str(tmp_path))
+    """Shares of three and two items end close to what one worker learnt; four CPUs asked of two keep nobody waiting."""
+    fitted = fit(**settings | {"profile": ComputeProfile(workers=2, cpus_per_worker=2)}, storage=str(tmp_path))
     assert fitted.valid == pytest.approx(undisturbed[0].valid, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("workers", "cpus", "there", "claimed"),
+    [
+        (1, 2, 2.0, 2),
+        (2, 2, 2.0, 1),
+        (4, 1, 2.0, 0.5),
+        (3, 4, 8.0, 2),
+        (3, 1, 2.0, 0.6666),
+        (2, 2, 64.0, 2),
+        (1, 2, 0.0, 2),
+    ],
+)
+def test_workers_claim_no_more_than_there_is(
+    monkeypatch: pytest.MonkeyPatch, workers: int, cpus: int, there: float, claimed: float
+) -> None:
+    """Ray would wait for the rest for ever; with none at all (an autoscaler's beginning) it may."""
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": there})
+    assert claimed_cpus(ComputeProfile(workers=workers, cpus_per_worker=cpus)) == claimed
 
 
 def test_a_corpus_that_is_not_there_is_answered_at_once(settings: dict[str, Any], tmp_path: Path) -> None:

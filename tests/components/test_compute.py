@@ -1,0 +1,23 @@
+from pathlib import Path
+
+import pytest
+
+from components.compute import Compute
+from simulation import cores as cores_module
+from simulation.cores import cores
+
+
+@pytest.mark.parametrize(
+    ("limit", "found"), [("200000 100000", 2), ("50000 100000", 1), ("max 100000", 64), (None, 64)]
+)
+def test_a_container_gets_its_quota_of_a_large_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str | None, found: int
+) -> None:
+    """Sixty-four CPUs, of which the quota may leave two; the default profile asks for no more than that."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
+    monkeypatch.setattr("os.cpu_count", lambda: 128)
+    monkeypatch.setattr(cores_module, "QUOTA", tmp_path / "cpu.max")
+    if limit is not None:
+        (tmp_path / "cpu.max").write_text(f"{limit}\n")
+    profile = Compute.current()
+    assert (cores(), profile.workers, profile.training.cpus_per_worker) == (found, found, found)
