@@ -29,10 +29,13 @@ def chosen(
 
 def spec_of(scenario: Scenario, parent: str = "") -> SimulateSpec:
     """The spec for this scenario over its sources as they are now (they are scanned to know their digest)."""
+    from simulation.render import RENDER_VERSION
     from simulation.sources import scan
 
     sources = scan(scenario.speech, scenario.noise, scenario.rirs, sample_rate=scenario.sample_rate)
-    return SimulateSpec(scenario=scenario, sources_digest=sources.digest(), parent=parent)
+    return SimulateSpec(
+        scenario=scenario, sources_digest=sources.digest(), render_version=RENDER_VERSION, parent=parent
+    )
 
 
 def simulated(scenario: Scenario, store: str, parent: str = "") -> Input:
@@ -52,7 +55,11 @@ def run(spec: SimulateSpec, stage: Stage) -> dict[str, Any]:
     with cluster(), recorded(tracking, stage, f"simulate {name}", spec.parent) as run_id:
         tracking.params(run_id, spec.scenario.model_dump(mode="json"))
         built = build(
-            spec.scenario, stage.store, workers=Compute.current().workers, progress=progress(f"simulate {name}")
+            spec.scenario,
+            stage.store,
+            sources_digest=spec.sources_digest,
+            workers=Compute.current().workers,
+            progress=progress(f"simulate {name}"),
         )
         tracking.dataset(run_id, built.address, built.digest, "simulated")
     return {"corpus": str(Input(address=built.address, sha256=built.digest)), "run_id": run_id}

@@ -6,7 +6,7 @@ that has none of them can write and read these documents.
 """
 
 import hashlib
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from simulation.errors import BadSetting
 from simulation.scenario import Scenario
@@ -35,9 +35,7 @@ class Input(Schema):
 
 
 class Spec(Schema):
-    """Base of the specs. `parent` (the pipeline run that asked) and the fields of `circumstance` identify nothing."""
-
-    circumstance: ClassVar[frozenset[str]] = frozenset({"parent"})
+    """Base of the specs. Every field identifies, but for `parent`."""
 
     stage: str
     parent: str = ""
@@ -57,6 +55,8 @@ class SimulateSpec(Spec):
     scenario: Scenario
     sources_digest: str
     """Digest of the source manifest: which recordings, not where they lie."""
+    render_version: int
+    """`simulation.render.RENDER_VERSION`: rendering that was changed is not answered with what it gave before."""
 
 
 class TrainSpec(Spec):
@@ -81,8 +81,6 @@ class PromoteSpec(Spec):
     """Compare the candidates of a run with the champion; promote at most one."""
 
     stage: Literal["promote"] = "promote"
-    circumstance: ClassVar[frozenset[str]] = frozenset({"parent", "report"})
-
     scorecard: Input
     candidates: tuple[Input, ...]
     use: str
@@ -107,7 +105,7 @@ def _identity(value: Any) -> Any:
     if isinstance(value, Scenario):
         return value.model_dump(mode="json", exclude=_SOURCE_ADDRESSES)
     if isinstance(value, Spec):
-        names = sorted(set(type(value).model_fields) - type(value).circumstance)
+        names = sorted(set(type(value).model_fields) - {"parent"})
         return {name: _identity(getattr(value, name)) for name in names}
     if isinstance(value, tuple):
         return [_identity(item) for item in value]

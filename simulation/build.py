@@ -21,12 +21,12 @@ from simulation import errors, storage
 from simulation.cluster import fraction
 from simulation.corpus import split_addresses
 from simulation.draw import Plan, draw, shard_count, shard_rows
-from simulation.errors import BadAudio, TooManyQuarantined, UnmuffleError
+from simulation.errors import BadAudio, ManifestMismatch, TooManyQuarantined, UnmuffleError
 from simulation.manifest import CommittedShard, CorpusRecord, QuarantinedRow, ShardRecord, Splits, prefix_digests
 from simulation.render import RENDER_VERSION, Library, render
 from simulation.scenario import Scenario
 from simulation.shards import commit, committed, pack, publish, splits_name
-from simulation.sources import SPLITS, Split, scan
+from simulation.sources import SPLITS, SourceManifest, Split, scan
 
 log = logging.getLogger(__name__)
 
@@ -81,15 +81,18 @@ def build(
     speech: str | None = None,
     noise: str | None = None,
     rirs: str | None = None,
+    sources_digest: str | None = None,
     progress: Progress | None = None,
 ) -> Built:
     """Build all three splits of a scenario, or what is missing of them. Needs `simulation.cluster.cluster()`.
 
     `hours` of training audio, `seed` and the source addresses override the scenario's. Raises BadSetting for sources
-    that cannot fill the splits, NotReproducible where other bytes were committed for the same plan, StorageError.
+    that cannot fill the splits, ManifestMismatch where they do not have the `sources_digest` that was promised,
+    NotReproducible where other bytes were committed for the same plan, StorageError.
     """
     scenario = _overridden(scenario, seed, hours, {"speech": speech, "noise": noise, "rirs": rirs})
     sources = scan(scenario.speech, scenario.noise, scenario.rirs, sample_rate=scenario.sample_rate)
+    _refuse_other_sources(sources, sources_digest)
     plan = Plan(scenario, sources, scenario.seed)
     root = storage.join(storage.normal(store), "corpora", plan.name)
     with storage.writer_lock(root):
@@ -112,6 +115,14 @@ def _overridden(scenario: Scenario, seed: int | None, hours: float | None, place
         place = place or getattr(scenario, name)
         changes[name] = place if place == "sample" else storage.normal(place)
     return Scenario.parse(scenario.model_dump(mode="json") | changes, f"scenario {scenario.name}")
+
+
+def _refuse_other_sources(sources: SourceManifest, promised: str | None) -> None:
+    if promised is not None and sources.digest() != promised:
+        raise ManifestMismatch(
+            f"The sources have the digest {sources.digest()[:12]}…, but {promised[:12]}… was promised: recordings were"
+            " added, changed or removed since they were looked at. Run the same command again."
+        )
 
 
 def _addresses(root: str) -> dict[Split, str]:

@@ -2,7 +2,9 @@
 
 import pytest
 
+from components.simulate import spec_of
 from components.specs import EvaluateSpec, Input, SimulateSpec, TrainSpec
+from simulation import render
 from simulation.errors import BadSetting
 from simulation.scenario import sample
 
@@ -12,7 +14,7 @@ OTHER = "b" * 64
 
 def simulate_spec(**changes: object) -> SimulateSpec:
     """A spec of the sample scenario."""
-    return SimulateSpec(scenario=sample().model_copy(update=changes), sources_digest=DIGEST)
+    return SimulateSpec(scenario=sample().model_copy(update=changes), sources_digest=DIGEST, render_version=1)
 
 
 def train_spec(**changes: object) -> TrainSpec:
@@ -32,12 +34,20 @@ def test_where_the_sources_lie_is_not_identity() -> None:
     assert simulate_spec(speech="s3://elsewhere/speech").key() == simulate_spec().key()
 
 
-def test_size_seed_and_sources_are_identity() -> None:
+def test_size_seed_sources_and_rendering_are_identity() -> None:
     """Each of them changes the result, so each changes the key."""
     larger = sample().size.model_copy(update={"train_hours": 2.0})
     other_sources = simulate_spec().model_copy(update={"sources_digest": OTHER})
-    keys = {simulate_spec().key(), simulate_spec(seed=1).key(), simulate_spec(size=larger).key(), other_sources.key()}
-    assert len(keys) == 4
+    other_rendering = simulate_spec().model_copy(update={"render_version": 2})
+    specs = (simulate_spec(), simulate_spec(seed=1), simulate_spec(size=larger), other_sources, other_rendering)
+    assert len({spec.key() for spec in specs}) == 5
+
+
+def test_a_new_render_version_makes_a_new_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raised by hand when rendering gives other samples: the old result must not answer."""
+    before = spec_of(sample()).key()
+    monkeypatch.setattr(render, "RENDER_VERSION", render.RENDER_VERSION + 1)
+    assert spec_of(sample()).key() != before
 
 
 def test_moving_a_corpus_keeps_the_key_and_changing_it_does_not() -> None:

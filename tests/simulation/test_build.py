@@ -20,7 +20,7 @@ from simulation.build import Built
 from simulation.cluster import cluster
 from simulation.corpus import Corpus, open_splits, replay, verify
 from simulation.degradations import AddNoise
-from simulation.errors import BadSetting, NotReproducible, NotThere, TooManyQuarantined
+from simulation.errors import BadSetting, ManifestMismatch, NotReproducible, NotThere, TooManyQuarantined
 from simulation.home import Home
 from simulation.manifest import CorpusRecord
 from simulation.scenario import Case, Scenario, Size
@@ -219,6 +219,17 @@ def test_what_cannot_be_built_leaves_nothing(tmp_path: Path, build_tiny: BuildTi
     with pytest.raises(BadSetting):
         build_tiny(str(store), noise=str(tmp_path / "few"))
     assert not store.exists()
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_sources_that_changed_since_they_were_promised_are_refused(tmp_path: Path, build_tiny: BuildTiny) -> None:
+    """Else a stage would keep, under the key of some recordings, what was made from others; nothing is written."""
+    with pytest.raises(ManifestMismatch, match="was promised"):
+        build_tiny(str(tmp_path / "store"), sources_digest="0" * 64)
+    assert not (tmp_path / "store").exists()
+    built = build_tiny(str(tmp_path / "store"))
+    record = CorpusRecord.parse(storage.read(f"{built.splits['valid'].address}/corpus.json"), "x")
+    assert build_tiny(str(tmp_path / "store"), sources_digest=record.sources_digest).digest == built.digest
 
 
 @pytest.mark.usefixtures("without_ray")
