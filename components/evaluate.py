@@ -34,13 +34,15 @@ def pinned(corpus: str) -> str:
 
 def scored(models: tuple[Input, ...], gate: Input, use: str, store: str, parent: str = "") -> Input:
     """Score these versions and the champion of the use, or answer from the result; returns the scorecard."""
+    from training.metrics import METRICS, STANDARD
     from training.tracking import Tracking
 
     champion = Tracking().alias(use, "champion")
     if champion is not None and champion.address not in {model.address for model in models}:
         models = (*models, Input(address=champion.address, sha256=champion.weights_sha256))
     ordered = tuple(sorted(models, key=lambda model: (model.sha256, model.address)))
-    spec = EvaluateSpec(models=ordered, corpus=gate, use=use, parent=parent)
+    versions = {name: METRICS[name].version for name in STANDARD}
+    spec = EvaluateSpec(models=ordered, corpus=gate, use=use, metric_versions=versions, parent=parent)
     return Input.of(launch(spec, store).outputs["scorecard"])
 
 
@@ -53,7 +55,7 @@ def run(spec: EvaluateSpec, stage: Stage) -> dict[str, Any]:
 
     tracking = Tracking()
     names = {version_at(tracking, spec.use, model.address).name: model.address for model in spec.models}
-    out = storage.join(stage.folder, "scores")
+    out = storage.join(stage.folder, "scores", str(stage.attempt))  # what a lost attempt still writes harms no other
     with cluster(), recorded(tracking, stage, "evaluate", spec.parent) as run_id:
         tracking.dataset(run_id, spec.corpus.address, spec.corpus.sha256, "evaluation")
         scorecard = evaluate(
@@ -63,6 +65,7 @@ def run(spec: EvaluateSpec, stage: Stage) -> dict[str, Any]:
             workers=Compute.current().workers,
             progress=progress("evaluate"),
         )
+        stage.check()
         for name in ("scorecard.json", "report.html"):
             tracking.artifact(run_id, storage.read(storage.join(out, name)), name)
         tracking.metrics(run_id, scorecard.headline(), 0)

@@ -75,6 +75,8 @@ class EvaluateSpec(Spec):
     models: tuple[Input, ...]
     corpus: Input
     use: str
+    metric_versions: dict[str, int]
+    """Of every metric that is scored: one that was changed is not answered with what it gave before."""
 
 
 class PromoteSpec(Spec):

@@ -66,9 +66,19 @@ def test_who_asked_is_not_identity_but_asking_again_is() -> None:
 def test_equal_fields_of_different_stages_have_different_keys() -> None:
     """The stage's name is part of its key."""
     corpus = Input(address="file:///a", sha256=DIGEST)
-    evaluate = EvaluateSpec(models=(), corpus=corpus, use="denoise-16k")
+    evaluate = EvaluateSpec(models=(), corpus=corpus, use="denoise-16k", metric_versions={"pesq": 1})
     renamed = evaluate.model_copy(update={"stage": "train"})
     assert evaluate.key() != renamed.key()
+
+
+def test_a_metric_that_was_changed_makes_a_new_key() -> None:
+    """Its version is raised by hand whenever the same audio would get another number."""
+    corpus = Input(address="file:///a", sha256=DIGEST)
+    old, new = (
+        EvaluateSpec(models=(), corpus=corpus, use="denoise-16k", metric_versions={"pesq": version})
+        for version in (1, 2)
+    )
+    assert old.key() != new.key()
 
 
 @pytest.mark.parametrize("text", ["", "file:///a", "file:///a#short", f"file:///a{DIGEST}"])
