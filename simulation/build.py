@@ -37,7 +37,7 @@ Shards = dict[int, CommittedShard]
 """Finished shards of a split, by number."""
 
 MOST_QUARANTINED = 0.05
-"""Share of a corpus's rows that may fail to render; beyond it, the sources are at fault and nothing is published."""
+"""Share of a split's rows that may fail to render; beyond it, the sources are at fault and nothing is published."""
 
 RENDERERS = ("unmuffle", "numpy", "scipy", "soxr", "soundfile", "audiomentations", "pyroomacoustics")
 """Distributions whose versions decide the samples."""
@@ -182,9 +182,15 @@ def _rendered(
     _silence(answers)
     for answer in answers.iter_rows():
         if answer["error"]:
-            raise getattr(errors, answer["error"])(answer["message"])
+            raise _as_raised(answer["error"], answer["message"])
         shard = {name: answer[name] for name in CommittedShard.model_fields}
         yield SPLITS[answer["split"]], int(answer["shard"]), CommittedShard.model_validate(shard)
+
+
+def _as_raised(name: str, message: str) -> UnmuffleError:
+    """An error of a worker, of the type that it had there; of the base where that type is private or says more."""
+    kind = getattr(errors, name, UnmuffleError)
+    return UnmuffleError(message) if kind is errors.UnknownName else kind(message)
 
 
 def _silence(answers: ray.data.Dataset) -> None:
@@ -253,14 +259,21 @@ def _quarantined_rows(records: dict[Split, CorpusRecord]) -> int:
     return sum(shard.quarantined for record in records.values() for shard in record.shards)
 
 
+def _refuse_too_many(root: str, records: dict[Split, CorpusRecord]) -> None:
+    """Split by split: in the sum, a large split would hide that a small one is all but empty."""
+    for split, record in records.items():
+        bad = sum(shard.quarantined for shard in record.shards)
+        rows = record.rows + bad
+        if bad > MOST_QUARANTINED * rows:
+            raise TooManyQuarantined(
+                f"{bad} of {rows} rows of {root}/{split} could not be rendered; at most {MOST_QUARANTINED:.0%} may"
+                " fail. The shards' commit objects state why: mend the sources they name."
+            )
+
+
 def _finish(root: str, records: dict[Split, CorpusRecord]) -> Built:
     """Every corpus.json, last of all; then which digests were built together."""
-    quarantined, rows = _quarantined_rows(records), sum(record.rows for record in records.values())
-    if quarantined > MOST_QUARANTINED * (rows + quarantined):
-        raise TooManyQuarantined(
-            f"{quarantined} of {rows + quarantined} rows of {root} could not be rendered; at most"
-            f" {MOST_QUARANTINED:.0%} may fail. The shards' commit objects state why: mend the sources they name."
-        )
+    _refuse_too_many(root, records)
     for split, address in _addresses(root).items():
         publish(address, records[split])
     splits = Splits.model_validate({split: record.corpus_digest for split, record in records.items()})

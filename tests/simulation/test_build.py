@@ -14,15 +14,23 @@ import numpy as np
 import psutil
 import pytest
 
-from simulation import audio, storage
+from simulation import audio, errors, storage
 from simulation import build as build_module
 from simulation.build import Built
 from simulation.cluster import cluster
 from simulation.corpus import Corpus, open_splits, replay, verify
 from simulation.degradations import AddNoise
-from simulation.errors import BadSetting, ManifestMismatch, NotReproducible, NotThere, TooManyQuarantined
+from simulation.errors import (
+    BadSetting,
+    ManifestMismatch,
+    NotReproducible,
+    NotThere,
+    TooManyQuarantined,
+    UnmuffleError,
+)
 from simulation.home import Home
 from simulation.manifest import CorpusRecord
+from simulation.place import NotConditional
 from simulation.scenario import Case, Scenario, Size
 
 BuildTiny = Callable[..., Built]
@@ -104,6 +112,17 @@ def test_an_error_of_a_worker_arrives_as_it_was_raised(
     with pytest.raises(NotReproducible, match=r"shard-000000\.json|shard-000001\.json"):
         build_tiny(str(tmp_path), workers=1)
     assert not (folder / "corpus.json").exists()
+
+
+OURS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, UnmuffleError)]
+
+
+@pytest.mark.parametrize("kind", [*OURS, NotConditional])
+def test_every_error_of_a_worker_has_a_form_here(kind: type[UnmuffleError]) -> None:
+    """Also those that are defined elsewhere or are made from more than a message: never a traceback of ours."""
+    raised = build_module._as_raised(kind.__name__, "what was found, what to type")
+    assert str(raised) == "what was found, what to type"
+    assert type(raised) in (kind, UnmuffleError)
 
 
 # ---- growing and resuming --------------------------------------------------------------------------------------------
@@ -280,6 +299,17 @@ def test_rows_that_fail_are_quarantined_with_their_reason(
     assert all("noise/" in one.reason and str(tmp_path) not in one.reason for one in quarantined)
     assert verify(built.address) == []
     assert build_tiny(str(tmp_path / "b"), scenario, noise=half_silent_noise).digest == built.digest
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_a_small_split_that_fails_is_not_hidden_by_a_large_one(
+    tmp_path: Path, build_tiny: BuildTiny, tiny_scenario: Tiny, half_silent_noise: str
+) -> None:
+    """Most rows of train fail, none of the other splits, which are larger: a few per cent of all, but not of train."""
+    case = Case(name="still", degradations=(AddNoise(offset=0.0),))
+    size = Size(train_hours=0.1 / 3600, valid_rows=100, test_rows=100)
+    with pytest.raises(TooManyQuarantined, match=r"4 of 4 rows of .*/train"):
+        build_tiny(str(tmp_path / "a"), tiny_scenario(cases=(case,), rooms=None, size=size), noise=half_silent_noise)
 
 
 # ---- long ------------------------------------------------------------------------------------------------------------
