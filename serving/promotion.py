@@ -60,8 +60,8 @@ def promote(
 
     Without a winner only the records are written: the verdict in the store, its reasons on versions and runs, and the
     challenger alias. Raises PromotionBusy while another promotion of the use is under way or when the champion is no
-    longer the one the verdict is about, VerificationFailed when the winner does not answer as it should (the champion
-    then stays).
+    longer the one the verdict is about, VerificationFailed when the winner does not answer as it should: before the
+    alias moves the champion stays; after it the winner is champion, and running it again switches the service.
     """
     with promotion_lock(store, use) as lease:
         before = tracking.alias(use, CHAMPION)
@@ -72,9 +72,9 @@ def promote(
             try:
                 _install(winner, tracking, deployer, lease, _crown(winner, before, tracking))
             except VerificationFailed as problem:
-                tracking.tag_version(
-                    winner, {"gate_outcome": "won, but failed verification", "gate_reason": str(problem)}
-                )
+                crowned = tracking.aliases(use).get(CHAMPION) == winner.version
+                outcome = "won, but the service does not follow" if crowned else "won, but failed verification"
+                tracking.tag_version(winner, {"gate_outcome": outcome, "gate_reason": str(problem)})
                 raise
         _name_challenger(verdict, versions, tracking, use)
     after = winner or before

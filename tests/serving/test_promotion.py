@@ -57,6 +57,7 @@ class RecordingDeployer:
     def __init__(self, diary: Diary) -> None:
         self.diary = diary
         self.faulty = False
+        self.stuck = False
         self.meanwhile: Callable[[], None] = lambda: None
 
     def deploy_beside(self, version: Version) -> str:
@@ -73,8 +74,10 @@ class RecordingDeployer:
             raise VerificationFailed(f"{version.name} answers with silence.")
 
     def switch(self, version: Version) -> None:
-        """Note only."""
+        """Fails if told so."""
         self.diary.write(f"switch to {version.name}")
+        if self.stuck:
+            raise VerificationFailed(f"{version.name} does not answer over HTTP.")
 
     def discard(self, handle: str) -> None:
         """Note only."""
@@ -178,6 +181,20 @@ def test_a_version_that_fails_verification_is_discarded_and_the_champion_stays(h
     assert house.aliases() == {"champion": "1"}
     assert house.tags("dm/2")["gate_outcome"] == "won, but failed verification"
     assert not held(house.store, USE)
+
+
+def test_a_service_that_does_not_follow_leaves_the_champion_champion(house: House) -> None:
+    """The alias has moved by then: nobody is told that verification failed, and the next run switches the service."""
+    house.promote(says("dm/1"))
+    house.deployer.stuck = True
+    with pytest.raises(VerificationFailed, match="over HTTP"):
+        house.promote(says("dm/2", opponent="dm/1"))
+    assert house.aliases() == {"champion": "2", "previous_champion": "1"}
+    assert house.tags("dm/2")["gate_outcome"] == "won, but the service does not follow"
+    house.deployer.stuck = False
+    house.promote(says("dm/2", opponent="dm/1"))
+    assert house.diary.events[-2:] == ["switch to dm/2", "discard dm/2"]
+    assert house.tags("dm/2")["gate_outcome"] == "won"
 
 
 @pytest.mark.parametrize(
