@@ -6,7 +6,6 @@ whole.
 """
 
 import io
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,6 @@ from serving.engine import Engine
 from simulation import audio, storage
 from simulation.audio import AUDIO_SUFFIXES, Waveform
 from simulation.errors import BadSetting, UnmuffleError
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Enhanced:
     done: list[Path] = field(default_factory=list)
     """Outputs."""
     failed: dict[Path, str] = field(default_factory=dict)
-    """Inputs, and why there is no output for them."""
+    """Inputs, and why there is no output for them; each reason names its input."""
 
     def __str__(self) -> str:
         """One line, and one for each file that failed."""
@@ -75,8 +72,10 @@ def enhance_files(
         try:
             result.done.append(_enhance_file(task, engine, taken=sources.union(result.done)))
         except (UnmuffleError, MemoryError) as error:  # a file may be longer, or say that it is, than memory is large
-            log.error("%s: %s", task.source, error)
-            result.failed[task.source] = str(error)
+            reason, name = str(error), str(task.source)
+            result.failed[task.source] = (
+                reason if name in reason else f"{name}: {reason}"
+            )  # not every layer knows names
     progress(len(tasks), len(tasks))
     return result
 

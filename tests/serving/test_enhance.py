@@ -47,6 +47,16 @@ def test_one_bad_file_does_not_stop_the_others(noisy: Path, tmp_path: Path, engi
     assert result.exit_code == 2
 
 
+def test_every_file_that_failed_is_named(tmp_path: Path, engine: Engine) -> None:
+    """Once, also where the engine, which knows no names, refuses it."""
+    write(tmp_path / "slow.wav", 500, channels=1)
+    (tmp_path / "text.wav").write_text("This is no audio.")
+    summary, slow, text = str(enhance_files([tmp_path], tmp_path / "out", engine)).splitlines()
+    assert summary == "0 enhanced, 2 failed"
+    assert slow.startswith(f"{tmp_path}/slow.wav: The sample rate is 500 Hz")
+    assert text.startswith(f"{tmp_path}/text.wav") and text.count("text.wav") == 1
+
+
 def test_good_files_alone_exit_with_zero(noisy: Path, tmp_path: Path, engine: Engine) -> None:
     """Nothing failed, and progress reached the end."""
     steps: list[tuple[int, int]] = []
