@@ -61,6 +61,11 @@ def read(data: bytes, name: str) -> tuple[Waveform, int]:
         raise BadAudio(
             f"{name} cannot be read as audio ({error.error_string}). Found {_describe(data)}; expected {READABLE}."
         ) from None
+    except MemoryError as error:
+        raise BadAudio(
+            f"{name} promises more samples than memory can hold ({error}). Found {_describe(data)}; expected a shorter"
+            " file, or one whose header states its true length."
+        ) from None
     check(samples, name)
     return samples, sample_rate
 

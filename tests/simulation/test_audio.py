@@ -93,6 +93,15 @@ def test_a_flac_of_unknown_length_is_refused() -> None:
         audio.read(bytes(data), "pipe.flac")
 
 
+def test_a_header_that_promises_more_than_memory_holds_is_refused() -> None:
+    """256 GiB of samples in a few kilobytes: an answer, and no MemoryError for whoever scans a folder of files."""
+    data = bytearray(encoded(noise(), "FLAC", "PCM_16"))
+    data[21] |= 0x0F
+    data[22:26] = b"\xff" * 4
+    with pytest.raises(BadAudio, match=r"liar\.flac promises more samples|cannot be read"):
+        audio.read(bytes(data), "liar.flac")
+
+
 @pytest.mark.parametrize("bit_depth", [16, 24])
 @given(samples=arrays(np.float32, st.integers(1, 300), elements=st.floats(-1.5, 1.5, width=32)))
 def test_the_quantiser_equals_flac_bit_for_bit(bit_depth: int, samples: np.ndarray) -> None:
