@@ -21,7 +21,7 @@ from training.checkpoint import load_version, version_record
 from training.metrics import METRICS, STANDARD
 from training.pairs import Labels, Readable, labels_of, set_aside
 from training.report import Example, Pick, picks, render
-from training.scorecard import LABELS, Scorecard, System, note, summarise
+from training.scorecard import LABEL_NUMBERS, LABELS, Scorecard, System, note, summarise
 from training.scoring import enhance_row, score_rows
 
 ROWS_PER_TASK = 8
@@ -133,7 +133,7 @@ def _score_all(
 
 def _typed(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """The same columns with the same types, whether or not anything is missing in them."""
-    numbers = ["snr_db", "seconds", *metrics]
+    numbers = [*LABEL_NUMBERS, *metrics]
     texts = [name for name in table.columns if name not in numbers]
     return table.astype({**dict.fromkeys(numbers, "float64"), **dict.fromkeys(texts, "string")})
 

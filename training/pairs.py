@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from simulation import audio, storage
+from simulation.corpora.sample import speaker_groups
 from simulation.degradations.base import Mixture
 from simulation.errors import BadAudio, NotThere, SampleRateMismatch
 from simulation.manifest import Entry
@@ -35,6 +36,12 @@ class Labels(Schema):
     noise: str | None
     """The noise recording."""
     room: str | None
+    rt60_s: float | None = None
+    """Of the impulse response."""
+    cutoff_hz: float | None = None
+    """Of the band limit."""
+    speaker_group: str | None = None
+    """Such as `adult` or `child`."""
 
 
 @runtime_checkable
@@ -140,6 +147,9 @@ def _labels_of_entry(entry: Entry) -> Labels:
         speaker=row.speaker,
         noise=row.noise,
         room=row.room,
+        rt60_s=measured.rt60_s,
+        cutoff_hz=measured.cutoff_hz,
+        speaker_group=speaker_groups().get(row.speaker),
     )
 
 

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from training.intervals import Interval
 from training.scorecard import MetricNote, Score, Scorecard
+from training.slices import MAIN_KINDS
 
 WIDTH = 5
 """Characters of a mean; all of it fits into a terminal of 80."""
@@ -16,8 +17,10 @@ STYLES = {"better": "green", "worse": "bold red", "level": "", "": ""}
 MARKS = {"better": " ▲", "worse": " ▼", "level": " ·", "": ""}
 
 
-def table(scorecard: Scorecard, metrics: Sequence[str] = TERMINAL_METRICS, snr: bool = False) -> Table:
-    """Mean and paired gain over the unprocessed input, the first metric's with its interval; `snr` adds SNR slices.
+def table(scorecard: Scorecard, metrics: Sequence[str] = TERMINAL_METRICS, every: bool = False) -> Table:
+    """Mean and paired gain over the unprocessed input, the first metric's with its interval.
+
+    `every` adds the slices by what was measured (SNR, RT60, level, ...) and by speaker group.
 
     ▲ the 95 % interval of the gain lies above 0; ▼ (red) below 0: worse than doing nothing; · neither.
     """
@@ -35,7 +38,7 @@ def table(scorecard: Scorecard, metrics: Sequence[str] = TERMINAL_METRICS, snr: 
     for note in notes:
         result.add_column(f"{note.title}, {note.unit}", no_wrap=True)
     for part in scorecard.slices:
-        if part.kind == "snr" and not snr:
+        if part.kind not in MAIN_KINDS and not every:
             continue
         for index, system in enumerate(scorecard.systems):
             scores = [scorecard.score(system.name, part.name, note.name) for note in notes]

@@ -6,8 +6,6 @@ paired differences. A failed metric is an empty cell with its reason in `failed`
 
 import json
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,12 +15,12 @@ from simulation.schema import Schema
 from simulation.sources import Quarantined
 from training.intervals import Bootstrap, Interval
 from training.metrics import METRICS
+from training.slices import OVERALL, Slice, slices_of
 
-LABELS = ("row", "system", "case", "snr_db", "speaker", "noise", "room", "seconds")
+LABEL_NUMBERS = ("snr_db", "rt60_s", "cutoff_hz", "seconds", "level_db")
+"""What is measured of a row; `level_db` is that of the noisy input, in dBFS."""
+LABELS = ("row", "system", "case", "speaker", "speaker_group", "noise", "room", *LABEL_NUMBERS)
 """Columns of a table of scores; one for each metric follows, then `failed`, JSON text: metric to reason."""
-
-OVERALL = "overall"
-SNR_EDGES_DB = (0.0, 5.0, 10.0)
 
 REFERENCE = "unprocessed"
 """The system that every other one is compared with."""
@@ -47,14 +45,6 @@ class MetricNote(Schema):
     higher_is_better: bool
     version: int
     definition: str
-
-
-class Slice(Schema):
-    """Rows that are counted together."""
-
-    name: str
-    kind: Literal["overall", "case", "snr"]
-    rows: int
 
 
 class Score(Schema):
@@ -134,18 +124,6 @@ def note(metric: str) -> MetricNote:
     return MetricNote(**{name: getattr(entry, name) for name in MetricNote.model_fields})
 
 
-def slices_of(labels: pd.DataFrame) -> dict[Slice, np.ndarray]:
-    """Every slice that has rows, with its mask over the rows: overall, each case, each bucket of SNR."""
-    found = [(OVERALL, "overall", np.ones(len(labels), dtype=bool))]
-    for case in dict.fromkeys(labels["case"]):
-        found.append((f"{case} (case)" if case == OVERALL else case, "case", (labels["case"] == case).to_numpy()))
-    edges = (-np.inf, *SNR_EDGES_DB, np.inf)
-    for low, high in pairwise(edges):
-        inside = (labels["snr_db"] >= low) & (labels["snr_db"] < high)
-        found.append((_bucket(low, high), "snr", inside.to_numpy()))
-    return {Slice(name=name, kind=kind, rows=int(mask.sum())): mask for name, kind, mask in found if mask.any()}
-
-
 def summarise(
     scores: pd.DataFrame, metrics: Sequence[str], champion: str | None, seed: int
 ) -> tuple[tuple[Slice, ...], tuple[Score, ...]]:
@@ -194,15 +172,6 @@ def _score(
         gain_over_champion=against,
         worse=gain is not None and gain.high is not None and gain.high < 0.0,
     )
-
-
-def _bucket(low: float, high: float) -> str:
-    """Name of an SNR bucket."""
-    if low == -np.inf:
-        return f"SNR below {high:g} dB"
-    if high == np.inf:
-        return f"SNR from {low:g} dB"
-    return f"SNR {low:g} to {high:g} dB"
 
 
 def _texts(column: pd.Series) -> list[str | None]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from simulation import audio
+from simulation import audio, levels
 from simulation.degradations.base import Mixture
 from training.baselines import BASELINES, Waveform
 from training.checkpoint import load_version
@@ -36,9 +36,12 @@ def score_rows(corpus: Readable, address: str, metrics: Sequence[str], rows: Seq
 
 
 def score_mixture(mixture: Mixture, enhance: Enhance, metrics: Sequence[str]) -> dict[str, Any]:
-    """`seconds`, each metric's value or None, and `failed`: JSON text of the reasons of those without a value."""
+    """`seconds`, `level_db`, every metric (None: no value), and `failed`: JSON text, the reasons by metric."""
     enhanced = enhance(mixture.noisy, mixture.sample_rate)
-    values: dict[str, Any] = {"seconds": len(mixture.clean) / mixture.sample_rate}
+    values: dict[str, Any] = {
+        "seconds": len(mixture.clean) / mixture.sample_rate,
+        "level_db": levels.rms_db(mixture.noisy),
+    }
     failed: dict[str, str] = {}
     for name in metrics:
         try:

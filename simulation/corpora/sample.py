@@ -41,8 +41,25 @@ Responses of one room are much alike: weigh by room. Noise repeats within an utt
 excerpt.
 """
 
+import csv
+import functools
+import re
 from importlib.resources import files
 from pathlib import Path
 
 SAMPLE = Path(str(files("simulation.corpora"))) / "sample"
 """Folder of the shipped corpus: `manifest.csv`, `LICENSES.md`, `speech/`, `noise/`, `rir/`."""
+
+CHILD_BELOW_YEARS = 16
+
+
+@functools.cache
+def speaker_groups() -> dict[str, str]:
+    """`child` or `adult` by speaker (the group of its recordings), from the ages in the notes of `manifest.csv`.
+
+    The two speakers without an age, LJ Speech and Kathleen, are women.
+    """
+    with (SAMPLE / "manifest.csv").open(newline="", encoding="utf-8") as lines:
+        notes = {line["group"]: line["note"] for line in csv.DictReader(lines) if line["kind"] == "speech"}
+    ages = {speaker: re.search(r"\bage (\d+)", note) for speaker, note in notes.items()}
+    return {name: "child" if age and int(age[1]) < CHILD_BELOW_YEARS else "adult" for name, age in ages.items()}

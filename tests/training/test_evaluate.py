@@ -215,6 +215,7 @@ def test_clean_and_enhanced_reach_the_metrics_in_order() -> None:
         assert scored[name] == METRICS[name].score(clean, mixture.noisy, RATE)
     assert scored["stoi"] != METRICS["stoi"].score(mixture.noisy, clean, RATE)
     assert (scored["seconds"], scored["failed"]) == (2.0, "{}")
+    assert scored["level_db"] == pytest.approx(10 * np.log10(np.mean(mixture.noisy.astype(float) ** 2)), abs=1e-4)
 
 
 def test_a_system_that_gives_silence_or_nan_fails_by_name() -> None:
@@ -338,7 +339,7 @@ def test_labels_of_a_simulated_row_are_what_was_drawn_and_measured() -> None:
         index=0, id="test-0", split="test", case="noise", speech="s", speaker="anna", noise="rain", room="hall",
         operations=(),
     )  # fmt: skip
-    measured = Measured(samples=RATE, gain=1.0, peak=0.5, snr_db=3.5)
+    measured = Measured(samples=RATE, gain=1.0, peak=0.5, snr_db=3.5, rt60_s=0.4, cutoff_hz=3400.0)
     entry = Entry(row=row, measured=measured, clean=Span(offset=0, size=1), noisy=Span(offset=1, size=1))
 
     class Split:
@@ -350,6 +351,7 @@ def test_labels_of_a_simulated_row_are_what_was_drawn_and_measured() -> None:
     (labels,) = labels_of(Split())
     assert labels.model_dump() == {
         "id": "test-0", "case": "noise", "snr_db": 3.5, "speaker": "anna", "noise": "rain", "room": "hall",
+        "rt60_s": 0.4, "cutoff_hz": 3400.0, "speaker_group": None,
     }  # fmt: skip
 
 
@@ -386,6 +388,7 @@ def test_slices_are_cases_and_buckets_of_snr() -> None:
     assert [(part.name, part.rows) for part in slices] == [
         ("overall", 48), ("noise", 24), ("reverb", 24),
         ("SNR below 0 dB", 4), ("SNR 0 to 5 dB", 5), ("SNR 5 to 10 dB", 5), ("SNR from 10 dB", 10),
+        ("length below 2 s", 48),
     ]  # fmt: skip
 
 
@@ -469,5 +472,5 @@ def test_the_table_shows_gains_failures_and_where_a_system_does_worse(finished: 
             "scores": tuple(score.model_copy(update={"worse": score.gain is not None}) for score in scorecard.scores)
         }
     )
-    marks = sum(part.kind != "snr" for part in scorecard.slices) * 2 * 3
+    marks = sum(part.kind in ("overall", "case") for part in scorecard.slices) * 2 * 3
     assert printed(worse).count("▼") == marks + 1  # and one in the legend
