@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import ray
@@ -35,10 +36,13 @@ from simulation.errors import BadSetting, ClusterProblem
 from simulation.home import Home
 from simulation.schema import Schema
 
+log = logging.getLogger(__name__)
+
 PACKAGES = ("simulation", "training", "serving", "components", "pipelines")
 
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its errors, most of them advice to developers, would reach the terminal
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # Ray Train's poll of 2 s delays every reported checkpoint by as much
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "86400",  # a second training run waits for the first one's CPUs
 }
@@ -136,6 +140,32 @@ def _join_or_start(home: Home, cpus: int | None, stack: ExitStack) -> bool:
         return True
 
 
+# ---- quietly --------------------------------------------------------------------------------------------------------
+
+
+def _init(**options: Any) -> None:
+    """ray.init; what its workers print is heard where somebody asked for it (--verbose, a task's log), nowhere else."""
+    with _no_announcement():
+        ray.init(logging_level=logging.WARNING, log_to_driver=log.isEnabledFor(logging.INFO), **options)
+
+
+@contextmanager
+def _no_announcement() -> Iterator[None]:
+    """Pass on what is written to the terminal meanwhile, but Ray's line that says how much it will log."""
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            written.seek(0)
+            for line in written:
+                if b"RAY_BACKEND_LOG_LEVEL" not in line:
+                    os.write(2, line)
+
+
 # ---- join -----------------------------------------------------------------------------------------------------------
 
 
@@ -147,7 +177,7 @@ def _join(address: str, variables: dict[str, str], stack: ExitStack) -> None:
     _read_authentication()
     environment = {"env_vars": variables} if variables else None
     try:
-        ray.init(address=address, runtime_env=environment, logging_level=logging.WARNING)
+        _init(address=address, runtime_env=environment)
     except Exception as error:  # Ray raises a dozen types here
         raise ClusterProblem(
             f"The Ray cluster at {address} cannot be joined: {_first_line(error)} "
@@ -222,11 +252,10 @@ def _start(home: Home, cpus: int | None, stack: ExitStack) -> None:
     stack.callback(_stop, folder)
     _read_authentication()
     try:
-        ray.init(
+        _init(
             address="local",  # never a cluster that `ray start` left a note about
             num_cpus=cpus or max(2, cores()),
             include_dashboard=False,
-            logging_level=logging.WARNING,
             _temp_dir=str(folder / "ray"),  # Ray opens this folder to everybody; the one above stays ours
         )
     except Exception as error:  # Ray raises a dozen types here

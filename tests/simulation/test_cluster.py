@@ -168,6 +168,34 @@ def test_a_killed_starter_takes_its_cluster_along(tmp_path: Path, command: Calla
     assert not (tmp_path / "home" / "ray" / "cluster.json").exists()
 
 
+CHATTER = """
+import os, ray
+from simulation.cluster import cluster
+
+@ray.remote(max_restarts=-1)
+class Actor:
+    def __init__(self, value):
+        print("a worker speaks", flush=True)
+    def ready(self):
+        return True
+
+with cluster():
+    actor = Actor.remote(ray.put(1))
+    assert ray.get(actor.ready.remote())
+    os.write(2, b"ours")
+"""
+"""Ray's control plane calls such an actor an error, and forwards what it prints."""
+
+
+def test_nothing_that_ray_says_reaches_the_terminal(tmp_path: Path) -> None:
+    """People read lines of progress, not advice to Ray's developers; what is written on purpose gets through."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-c", CHATTER]
+    variables = kept | {"UNMUFFLE_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("", "ours")
+
+
 @pytest.mark.parametrize("alive", [False, True])
 def test_the_description_of_a_lost_cluster_is_removed(home: Home, tmp_path: Path, alive: bool) -> None:
     """Whether its process is gone, its number perhaps used again, or lives but nothing answers; its folder goes too."""
