@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from simulation.errors import BadSetting, UnmuffleError
 
 
 class Answering(TyperGroup):
-    """A command group that ends a person's mistake with one paragraph and exit code 2, never a traceback."""
+    """A command group that ends a person's mistake with one paragraph and exit code 2, Ctrl-C with one line."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; UnmuffleError becomes its message."""
@@ -25,6 +26,9 @@ class Answering(TyperGroup):
 
             Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {_escaped(str(error))}", soft_wrap=True)
             raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            _say("Interrupted. What was finished is kept: type the same command again to go on.")
+            raise typer.Exit(INTERRUPTED) from None
 
 
 app = typer.Typer(
@@ -42,6 +46,8 @@ app.add_typer(pipeline_app, name="pipeline")
 
 RECIPES = "dm_smoke,gru_smoke"
 PORT = 8000
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit code after Ctrl-C, as shells have it."""
 
 Json = Annotated[bool, typer.Option("--json", help="Answer as JSON, for machines.")]
 StoreOption = Annotated[str, typer.Option("--store", help="A folder or s3://bucket/prefix. Default: the home's store.")]

@@ -63,3 +63,15 @@ def test_every_command_has_a_help_text_of_its_own() -> None:
     commands = [command for command in app.registered_commands]
     assert all((command.callback.__doc__ or "").strip() for command in commands if command.callback)
     assert ask("--help").exit_code == 0
+
+
+def test_an_interrupted_command_says_one_line(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is no fault: no traceback, the shell's exit code, and how to go on."""
+
+    def interrupt(*words: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("components.simulate.simulated", interrupt)
+    result = ask("simulate", "sample")
+    assert result.exit_code == 130
+    assert result.stderr == "Interrupted. What was finished is kept: type the same command again to go on.\n"
