@@ -102,10 +102,11 @@ class Watch:
 
     def hand_on(self, rows: list[Row]) -> None:
         """Log those rows that were not logged before."""
-        new = [row for row in rows if row["step"] > self.logged]
-        for row in new:
-            if self.log is not None:
-                self.log({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
-        if new:
-            self.logged = int(new[-1]["step"])
+        before = self.logged
+        for row in rows:  # a worker that died between posting and committing leaves rows that are posted again
+            if row["step"] > self.logged:
+                self.logged = int(row["step"])
+                if self.log is not None:
+                    self.log({name: value for name, value in row.items() if name != "step"}, self.logged)
+        if self.logged > before:
             storage.replace(self.address, json.dumps({"step": self.logged}).encode())

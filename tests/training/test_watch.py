@@ -1,0 +1,52 @@
+"""What a training run says: each row once, whatever happens to the workers that post it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulation.cluster import ClusterInfo
+from training.watch import Mailbox, Row, Watch
+
+
+@pytest.fixture
+def mailbox() -> Mailbox:
+    """As it lives in its actor."""
+    return Mailbox()
+
+
+def rows(*steps: int) -> list[Row]:
+    """Rows of these steps."""
+    return [{"step": step, "train/loss": 1.0 / step} for step in steps]
+
+
+def test_rows_wait_for_their_checkpoint(mailbox: Mailbox) -> None:
+    """Those of a checkpoint that never came are not given out."""
+    mailbox.wait(rows(2, 4))
+    assert mailbox.take() == (None, [])
+    mailbox.committed(4)
+    mailbox.wait(rows(6))
+    assert mailbox.take()[1] == rows(2, 4)
+    assert mailbox.take()[1] == []
+
+
+def test_a_worker_that_dies_before_its_commit_logs_nothing_twice(
+    ray_cluster: ClusterInfo, mailbox: Mailbox, tmp_path: Path
+) -> None:
+    """It posts steps 6 and 8 and dies; its successor posts its history, then both again; a second driver knows them."""
+    logged: list[int] = []
+
+    def log(values: dict[str, Any], step: int) -> None:
+        logged.append(step)
+
+    mailbox.wait(rows(2, 4))
+    mailbox.committed(4)
+    mailbox.wait(rows(6, 8))
+    mailbox.wait(rows(2, 4))
+    mailbox.committed(4)
+    mailbox.wait(rows(6, 8))
+    mailbox.committed(8)
+    for _ in range(2):
+        with Watch(f"file://{tmp_path}/logged.json", log, None) as watch:
+            watch.hand_on(mailbox.take()[1] or rows(2, 4, 6, 8))
+    assert logged == [2, 4, 6, 8]
