@@ -1,8 +1,8 @@
 """The training loop, on one screen. It knows tensors and steps; where it runs and where it saves is told from outside.
 
 Results do not depend on the number of workers: each takes its share of a step's items, and its loss is the sum over
-them divided by the items of all. (A network with batch normalisation is the exception: each worker normalises over its
-own share, and rank 0's running statistics count. DM has such layers, GruMask has none.)
+them divided by the items of all. Two kinds of layers are the exception: batch normalisation is over a worker's own
+share (rank 0's running statistics count), and dropout draws by rank. DM has both, GruMask has neither.
 """
 
 import time

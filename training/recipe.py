@@ -5,15 +5,16 @@ from pydantic import Field, model_validator
 from simulation.schema import Schema
 from training.models import AnyModel
 from training.objectives import AnyObjective
+from training.registry import DEFAULT_USE, known_use
 
 
 class Recipe(Schema):
     """A complete, frozen description of a run; a variant is `recipe.model_copy(update={...})`."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
-    use: str = "denoise-16k"
+    use: str = DEFAULT_USE
     """The registered model that its versions belong to."""
-    network: str
+    network: str = Field(pattern=r"^[a-z0-9_]+$")
     """The tag that versions of this network share, as in `dm/3`."""
     model: AnyModel
     objective: AnyObjective = AnyObjective()
@@ -40,12 +41,14 @@ class Recipe(Schema):
     """How many mixtures of the valid split that takes, the first ones."""
     checkpoint_every: int = Field(gt=0)
     """Steps between two checkpoints; the last step always makes one."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than steps {self.steps}")
+        if (wanted := known_use(self.use).sample_rate) != self.model.sample_rate:
+            raise ValueError(f"the use {self.use} is for {wanted} Hz, the model has {self.model.sample_rate} Hz")
         return self
 
     @property

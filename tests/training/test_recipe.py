@@ -31,13 +31,30 @@ def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"step": 3}, {"warmup_steps": 10**9}, {"batch_size": 0}, {"model": {"kind": "dmm"}}, {"name": "Dm/1"}]
+    "change",
+    [
+        {"step": 3},
+        {"warmup_steps": 10**9},
+        {"batch_size": 0},
+        {"model": {"kind": "dmm"}},
+        {"name": "Dm/1"},
+        {"network": "dm/1"},
+        {"seed": -1},
+        {"use": "fullband-48k"},
+    ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused(change: dict[str, object]) -> None:
-    """Misspelt keys, warm-ups longer than the run, empty batches, unknown networks, names that are no file name."""
+    """Misspelt keys, warm-ups longer than the run, empty batches, unknown networks, names that are no file name or no
+    part of `dm/3`, seeds that no generator takes, a use at another sample rate."""
     settings = recipe("gru_smoke").model_dump(mode="json") | change
     with pytest.raises(BadSetting, match="is not a valid Recipe"):
         Recipe.parse(settings, "the spec")
+
+
+def test_a_use_that_does_not_exist_is_answered_before_anything_is_trained() -> None:
+    """Not hours later, when the version is registered."""
+    with pytest.raises(UnknownName, match="Did you mean 'denoise-16k'"):
+        Recipe.parse(recipe("gru_smoke").model_dump(mode="json") | {"use": "denoise-16"}, "the spec")
 
 
 def test_a_recipe_is_frozen() -> None:
