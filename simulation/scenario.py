@@ -91,6 +91,18 @@ class Scenario(Schema):
             raise ValueError(f"the cases are named {', '.join(names)}; give each a name of its own")
         return self
 
+    @model_validator(mode="after")
+    def _cutoffs_inside_the_band(self) -> "Scenario":
+        limits = (each for case in self.cases for each in case.degradations if isinstance(each, BandLimit))
+        for cutoff in (limit.cutoff_hz for limit in limits):
+            low, high = (cutoff.low, cutoff.high) if isinstance(cutoff, Range) else (cutoff, cutoff)
+            if not 0 < low <= high < self.sample_rate / 2:
+                raise ValueError(
+                    f"cutoff_hz goes from {low:g} to {high:g}; it must lie between 0 and {self.sample_rate / 2:g}, half"
+                    " the sample rate"
+                )
+        return self
+
     @property
     def pattern(self) -> tuple[int, ...]:
         """Which case each row of a cycle belongs to."""

@@ -25,7 +25,7 @@ class BandLimit(Degradation):
     kind: Literal["band_limit"] = "band_limit"
 
     cutoff_hz: Amount = Range(low=1000.0, high=4000.0)
-    """Where the response is 6 dB down, in Hz."""
+    """Where the response is 6 dB down, in Hz; above 0 and below half the scenario's sample rate."""
 
     rolloff_db_per_octave: int = Field(default=120, ge=12, le=240, multiple_of=12)
     """Steepness above the cutoff; 120 is order 10 in each direction and is 50 dB down at 1.4 times the cutoff."""

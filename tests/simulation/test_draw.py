@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulation import draw as draw_module
-from simulation.degradations import AddNoise
+from simulation.degradations import AddNoise, BandLimit
 from simulation.draw import Plan, draw, shard_count, shard_rows
 from simulation.errors import BadSetting, UnknownName
 from simulation.manifest import Row
@@ -236,6 +236,8 @@ def test_unknown_scenarios_are_answered_with_the_known_ones() -> None:
         ({"bit_depth": 12}, "bit_depth"),
         ({"name": "Not A Name"}, "name"),
         ({"seed": -1}, "seed"),
+        ({"cases": (Case(name="a", degradations=(BandLimit(cutoff_hz=4000.0),)),)}, "between 0 and 4000"),
+        ({"cases": (Case(name="a", degradations=(BandLimit(cutoff_hz=Range(low=0.0, high=9.0)),)),)}, "between 0"),
     ],
 )
 def test_impossible_scenarios_are_refused(tiny_scenario: Tiny, change: dict[str, object], message: str) -> None:
