@@ -1,8 +1,8 @@
 """The gate: candidates against an opponent, on the utterances of the gate corpus, by a written policy. Pure.
 
 A candidate wins where it is shown to be better in the policy's main metric and shown not to be worse in the others.
-Differences are paired by utterance, their intervals clustered by speaker and noise recording. With several candidates,
-chance has several tries; Holm's procedure keeps the risk of any false winner at `alpha`: all are judged at
+Differences are paired by utterance, their intervals clustered by speaker, noise recording and room. With several
+candidates, chance has several tries; Holm's procedure keeps the risk of any false winner at `alpha`: all are judged at
 alpha / (candidates left), those that win leave, and the rest are judged again. Whatever is missing is a no.
 
 Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
@@ -21,6 +21,11 @@ from training.registry import known_use
 
 UNPROCESSED = "unprocessed"
 """The opponent where there is no champion: the input itself."""
+
+
+WAYS = ("speaker", "noise")
+WAYS_IF_LABELLED = ("room",)
+"""Columns by which utterances are clustered; a table need not have the latter, as not every corpus has rooms."""
 
 
 class NotWorse(Schema):
@@ -196,10 +201,12 @@ class _Bench:
         self.opponent = opponent
         self.policy = policy
         self.metrics = (policy.metric, *(other.metric for other in policy.not_worse))
-        needed = ["row", "system", "case", "speaker", "noise", *self.metrics]
+        needed = ["row", "system", "case", *WAYS, *self.metrics]
         self.absent = [column for column in needed if column not in scores.columns]
         numbers = scores.reindex(columns=list(self.metrics)).apply(pd.to_numeric, errors="coerce")
-        self.scores = scores.reindex(columns=needed).assign(**{name: numbers[name] for name in numbers})
+        self.scores = scores.reindex(columns=[*needed, *WAYS_IF_LABELLED]).assign(
+            **{name: numbers[name] for name in numbers}
+        )
         self.reference = self._table(opponent)
 
     def _table(self, system: str) -> pd.DataFrame:
@@ -291,7 +298,9 @@ class _Utterances:
 
     def __init__(self, rows: pd.DataFrame, seed: int) -> None:
         self.rows = rows
-        clusters = [[None if pd.isna(label) else str(label) for label in rows[way]] for way in ("speaker", "noise")]
+        clusters = [
+            [None if pd.isna(label) else str(label) for label in rows[way]] for way in (*WAYS, *WAYS_IF_LABELLED)
+        ]
         self._bootstrap = Bootstrap(clusters, seed)
 
     def gain(self, table: pd.DataFrame, metric: str, confidence: float) -> Interval | None:
@@ -332,7 +341,7 @@ def _short_of(opponent: str, gain: Difference) -> str:
     if gain.interval.high is not None and gain.interval.high < 0:
         return f"loses to {opponent}"
     if gain.interval.low is None:
-        return f"has too few speakers or noises for an interval against {opponent}"
+        return f"has too few speakers, noises or rooms for an interval against {opponent}"
     return f"is tied with {opponent}, as the interval is not wholly above {gain.must_exceed:g}"
 
 
