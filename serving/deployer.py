@@ -21,6 +21,7 @@ import psutil
 import ray
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
 
 from serving import replica, wire
 from serving.app import application
@@ -58,6 +59,8 @@ class ServiceRecord(Schema):
     """When that process began, in seconds since the epoch: process numbers are used again."""
     version: str
     """As in `X-Unmuffle-Version`."""
+    limits: Limits
+    """That it was started with: every version that it is switched to keeps them."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class LocalServe:
         asked, wanted = probe(), ServedVersion.of(version)
         try:
             found, answered = handle.facts().version, handle.ask(asked, PROBE_RATE)
-        except (RayError, TimeoutError) as error:
+        except (RayError, RayServeException, TimeoutError) as error:
             raise VerificationFailed(f"{wanted.name} was deployed but does not answer: {_reason(error)}") from error
         if found != wanted:
             raise VerificationFailed(f"Expected {_identity(wanted)} to answer; found {_identity(found)}.")
@@ -131,7 +134,7 @@ class LocalServe:
             self._verify_over_http(wanted)
         except VerificationFailed:
             if before:
-                deploy(MAIN, ServiceConfig(version=before.models[0].version, limits=before.limits), "/")
+                deploy(MAIN, ServiceConfig(version=before.models[0].version, limits=self._limits()), "/")
             raise
 
     def discard(self, handle: Beside) -> None:
@@ -151,8 +154,8 @@ class LocalServe:
         return running(self._home) is not None and MAIN in serve.status().applications
 
     def _limits(self) -> Limits:
-        models = self._models()
-        return models.limits if models else Limits()
+        record = running(self._home)  # a service that is too busy to answer still has its limits
+        return record.limits if record else Limits()
 
     def _models(self) -> Models | None:
         """What the service says of itself; None where there is none, or it does not answer."""
@@ -203,7 +206,9 @@ def deploy(name: str, config: ServiceConfig, route: str | None) -> None:
     serve.run_many([target], wait_for_applications_running=False)
     deadline = time.monotonic() + DEPLOY_S
     while time.monotonic() < deadline:
-        overview = serve.status().applications[name]
+        overview = serve.status().applications.get(name)
+        if overview is None:
+            raise VerificationFailed(f"{config.version.name} was removed while it was deployed. Run it again.")
         if overview.status == "RUNNING":
             return
         if overview.status == "DEPLOY_FAILED":

@@ -57,8 +57,9 @@ def serve(
         stack.enter_context(cluster(home))
         stack.enter_context(http_proxy(port))
         stop = stack.enter_context(stop_signals())
-        deploy(MAIN, ServiceConfig(version=champion, limits=limits or Limits()), "/")
-        record = stack.enter_context(announced(home, port, champion))
+        config = ServiceConfig(version=champion, limits=limits or Limits())
+        deploy(MAIN, config, "/")
+        record = stack.enter_context(announced(home, port, config))
         ready(record)
         _follow(home, use, tracking, stop)
 
@@ -97,11 +98,13 @@ def _write_version(home: Home, version: ServedVersion | None) -> None:
 
 
 @contextmanager
-def announced(home: Home, port: int, version: ServedVersion) -> Iterator[ServiceRecord]:
+def announced(home: Home, port: int, config: ServiceConfig) -> Iterator[ServiceRecord]:
     """`serve.json` for as long as the service runs."""
     me = psutil.Process()
     address = f"http://{HOST}:{port}"
-    record = ServiceRecord(address=address, pid=me.pid, started=me.create_time(), version=version.name)
+    record = ServiceRecord(
+        address=address, pid=me.pid, started=me.create_time(), version=config.version.name, limits=config.limits
+    )
     _write(home, record)
     try:
         yield record

@@ -89,5 +89,5 @@ def service(
         stack.enter_context(cluster(home, cpus=2))
         stack.enter_context(http_proxy(port))
         deploy(MAIN, config, "/")
-        record = stack.enter_context(announced(home, port, config.version))
+        record = stack.enter_context(announced(home, port, config))
         yield RunningService(record.address, home)

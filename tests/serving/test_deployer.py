@@ -1,10 +1,14 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ray.serve.exceptions import RayServeException
 
-from serving.deployer import LocalServe
+from serving import deployer
+from serving.deployer import Beside, LocalServe
+from serving.messages import Limits, ServiceConfig
+from serving.service import announced
 from simulation.errors import VerificationFailed
 from simulation.home import Home
 from training.registry import Version
@@ -57,3 +61,26 @@ def test_a_version_that_is_not_there_is_not_deployed(idle: LocalServe, versions:
     gone = replace(versions[0], address=f"file://{tmp_path}/gone")
     with pytest.raises(VerificationFailed, match="There is no model at"):
         idle.deploy_beside(gone)
+
+
+def test_a_service_that_is_too_busy_to_answer_keeps_its_limits(
+    tmp_path: Path, versions: Versions, config_of: Callable[[Version], ServiceConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing answers at its port; what it is switched to is told the limits that it was started with all the same."""
+    home, config, deployed = Home(tmp_path), config_of(versions[0]), []
+    monkeypatch.setattr(LocalServe, "_is_here", lambda self: True)
+    monkeypatch.setattr(LocalServe, "_verify_over_http", lambda self, wanted: None)
+    monkeypatch.setattr(deployer, "deploy", lambda name, wanted, route: deployed.append(wanted))
+    with announced(home, 9, config):
+        LocalServe(home).switch(versions[1])
+    assert [each.limits for each in deployed] == [config.limits] != [Limits()]
+
+
+def test_whatever_serve_says_instead_of_an_answer_is_no_traceback(tmp_path: Path, versions: Versions) -> None:
+    """A replica that was taken away answers with an error of Serve's own."""
+
+    def gone() -> None:
+        raise RayServeException("the deployment is unavailable")
+
+    with pytest.raises(VerificationFailed, match="deployment is unavailable"):
+        LocalServe(Home(tmp_path)).verify(Beside(gone, gone, gone), versions[0])  # type: ignore[arg-type]

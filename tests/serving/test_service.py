@@ -115,7 +115,9 @@ def test_a_taken_port_is_refused_before_anything_is_started(home: Home) -> None:
     assert not home.path.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"address": "x", "pid": 1, "started": 0, "version": "v"}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"address": "x", "pid": 1, "started": 0, "version": "v", "limits": {}}']
+)
 def test_what_a_killed_service_left_behind_is_no_service(home: Home, content: bytes) -> None:
     """A damaged record, or one of a process that is another now."""
     home.path.mkdir()
