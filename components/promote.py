@@ -14,7 +14,7 @@ from simulation import storage
 
 def decided(scorecard: Input, candidates: tuple[Input, ...], use: str, store: str, parent: str = "") -> str:
     """Gate these candidates on their scorecard, or answer from the result; returns the address of the result."""
-    from serving.verdict import policy_for
+    from serving.policy import policy_for
 
     ordered = tuple(sorted(candidates, key=lambda candidate: candidate.address))
     policy = policy_for(use).model_dump(mode="json")
@@ -55,7 +55,8 @@ def _verdict_address(stage: Stage) -> str:
 
 def _kept_verdict(spec: PromoteSpec, stage: Stage, names: tuple[str, ...], champion: str | None) -> Any:
     """The verdict of an earlier attempt that died while it was carried out, else a new one."""
-    from serving.verdict import Policy, Verdict, verdict
+    from serving.policy import Policy
+    from serving.verdict import Verdict, verdict
 
     address = _verdict_address(stage)
     if not storage.exists(address):

@@ -10,14 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from serving.lease import Lease, promotion_lock
-from serving.verdict import UNPROCESSED, Policy, Verdict, policy_for, verdict
+from serving.verdict import UNPROCESSED, Verdict
 from simulation import storage
 from simulation.errors import NoChampion, PromotionBusy, VerificationFailed
 from simulation.schema import Schema
 from training.registry import CHALLENGER, CHAMPION, PREVIOUS_CHAMPION
 from training.tracking import Tracking, Version
-
-__all__ = ["Deployer", "Policy", "Promotion", "Verdict", "policy_for", "promote", "rollback", "verdict"]
 
 logger = logging.getLogger(__name__)
 

@@ -8,16 +8,17 @@ alpha / (candidates left), those that win leave, and the rest are judged again. 
 Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from serving.ledger import worn_out
+from serving.policy import EVERY_SLICE, Budget, Limit, Policy
 from simulation.schema import Schema
 from training.intervals import Bootstrap, Interval
 from training.metrics import METRICS
-from training.registry import known_use
 
 UNPROCESSED = "unprocessed"
 """The opponent where there is no champion: the input itself."""
@@ -26,59 +27,6 @@ UNPROCESSED = "unprocessed"
 WAYS = ("speaker", "noise")
 WAYS_IF_LABELLED = ("room",)
 """Columns by which utterances are clustered; a table need not have the latter, as not every corpus has rooms."""
-
-
-class NotWorse(Schema):
-    """A metric in which a winner must not lose more than a margin."""
-
-    metric: str
-    margin: float
-    """In the unit of the metric; the whole interval of the difference must lie above minus this."""
-
-
-class Policy(Schema):
-    """What it takes to become champion. A change of any number is a new revision."""
-
-    name: str
-    revision: int
-    metric: str = "si_sdr"
-    """The main metric: it decides who wins, and who wins by most."""
-    minimum_gain: float = 0.1
-    """In the unit of the main metric; the whole interval of the gain must lie above it."""
-    not_worse: tuple[NotWorse, ...] = ()
-    slices: tuple[str, ...] = ()
-    """The slices that decide, pooled. None of them in the gate corpus, or none named: all slices decide."""
-    harm_margin: float = 1.0
-    """Against a champion, a slice whose whole interval in the main metric lies below minus this vetoes the winner.
-
-    The unprocessed input has no such veto: a first champion that harms a slice is better than none, and is shown so.
-    """
-    alpha: float = 0.05
-    """Risk that any candidate of a run wins by chance (two-sided, so intervals of a single candidate are at 95 %)."""
-    minimum_utterances: int = 30
-    seed: int = 0
-    """Of the bootstrap."""
-
-
-POLICIES = {
-    "denoise-16k": Policy(
-        name="denoise-16k",
-        revision=1,
-        not_worse=(NotWorse(metric="pesq", margin=0.05), NotWorse(metric="stoi", margin=0.005)),
-        slices=("noise",),
-    ),
-    "fullband-48k": Policy(
-        name="fullband-48k",
-        revision=1,
-        not_worse=(NotWorse(metric="lsd", margin=0.1), NotWorse(metric="stoi", margin=0.005)),
-    ),
-}
-
-
-def policy_for(use: str) -> Policy:
-    """The policy of a use; UnknownName for a use that does not exist."""
-    known_use(use)
-    return POLICIES[use]
 
 
 class Difference(Schema):
@@ -104,6 +52,36 @@ class SliceGain(Schema):
     vetoes: bool
 
 
+class SliceCheck(Schema):
+    """What became of a slice's margin."""
+
+    slice: str
+    interval: Interval | None
+    """Of the gain in the main metric at 1 - alpha of the margin; None where the corpus has no such slice."""
+    must_exceed: float
+    met: bool
+
+
+class LimitCheck(Schema):
+    """What became of a do-no-harm limit."""
+
+    limit: Limit
+    outside: int
+    """Utterances outside it, or without a value."""
+    n: int
+    """Utterances it holds for."""
+    met: bool
+
+
+class BudgetCheck(Schema):
+    """What became of a budget."""
+
+    budget: Budget
+    value: float | None
+    """None where it was not measured."""
+    met: bool
+
+
 class Judgement(Schema):
     """What the gate found for one candidate."""
 
@@ -114,6 +92,9 @@ class Judgement(Schema):
     gain: Difference | None
     others: tuple[Difference, ...]
     slices: tuple[SliceGain, ...]
+    margins: tuple[SliceCheck, ...] = ()
+    limits: tuple[LimitCheck, ...] = ()
+    budgets: tuple[BudgetCheck, ...] = ()
     reason: str
     """One sentence."""
 
@@ -129,17 +110,29 @@ class Verdict(Schema):
     ranking: tuple[str, ...]
     """Candidates that could be judged, best first by the mean of the main metric."""
     winner: str | None
+    warnings: tuple[str, ...] = ()
     reason: str
 
 
-def verdict(scores: pd.DataFrame, champion: str | None, candidates: Sequence[str], policy: Policy) -> Verdict:
+Facts = Mapping[str, Mapping[str, float]]
+"""What was measured of each candidate beside its scores: name, then `serving.policy.Fact`."""
+
+
+def verdict(
+    scores: pd.DataFrame,
+    champion: str | None,
+    candidates: Sequence[str],
+    policy: Policy,
+    facts: Facts | None = None,
+    looks: int = 0,
+) -> Verdict:
     """Judge candidates by a table of scores: one line per `row` and `system`, with `case`, `speaker`, `noise`, metrics.
 
-    The table is that of the gate corpus. `champion` is a name in the column `system`; without one the candidates are
-    held against the unprocessed input.
+    The table is that of the gate corpus, which was looked at `looks` times, this one included. `champion` is a name in
+    the column `system`; without one the candidates are held against the unprocessed input.
     """
     opponent = champion or UNPROCESSED
-    bench = _Bench(scores, opponent, policy)
+    bench = _Bench(scores, opponent, policy, facts or {})
     names = list(dict.fromkeys(candidates))
     complaints = {name: bench.complaint(name) for name in names}
     judged = _holm(bench, [name for name in names if complaints[name] is None])
@@ -153,6 +146,7 @@ def verdict(scores: pd.DataFrame, champion: str | None, candidates: Sequence[str
         judgements=judgements,
         ranking=tuple(ranking),
         winner=winner,
+        warnings=worn_out(looks, policy.alpha, policy.most_looks),
         reason=_summary(winner, judgements, opponent),
     )
 
@@ -197,14 +191,16 @@ def _summary(winner: str | None, judgements: tuple[Judgement, ...], opponent: st
 class _Bench:
     """The scores, arranged for questions about one candidate at a time."""
 
-    def __init__(self, scores: pd.DataFrame, opponent: str, policy: Policy) -> None:
+    def __init__(self, scores: pd.DataFrame, opponent: str, policy: Policy, facts: Facts) -> None:
         self.opponent = opponent
+        self.facts = facts
         self.policy = policy
         self.metrics = (policy.metric, *(other.metric for other in policy.not_worse))
         needed = ["row", "system", "case", *WAYS, *self.metrics]
         self.absent = [column for column in needed if column not in scores.columns]
-        numbers = scores.reindex(columns=list(self.metrics)).apply(pd.to_numeric, errors="coerce")
-        self.scores = scores.reindex(columns=[*needed, *WAYS_IF_LABELLED]).assign(
+        measured = list(dict.fromkeys([*self.metrics, *(limit.metric for limit in policy.limits)]))
+        numbers = scores.reindex(columns=measured).apply(pd.to_numeric, errors="coerce")
+        self.scores = scores.reindex(columns=list(dict.fromkeys([*needed, *measured, *WAYS_IF_LABELLED]))).assign(
             **{name: numbers[name] for name in numbers}
         )
         self.reference = self._table(opponent)
@@ -272,16 +268,32 @@ class _Bench:
             self._deciding.difference(table, other.metric, confidence, -other.margin) for other in policy.not_worse
         )
         slices = tuple(self._slice_gains(table, confidence))
-        wins = gain.met and all(other.met for other in others) and not any(each.vetoes for each in slices)
+        margins = tuple(self._slice_checks(table))
+        limits = tuple(_limit_check(limit, table) for limit in policy.limits)
+        budgets = tuple(_budget_check(budget, self.facts.get(candidate, {})) for budget in policy.budgets)
+        doubts = (*_doubts(others, slices), *_objections(margins, limits, budgets))
         return Judgement(
             candidate=candidate,
-            wins=wins,
+            wins=gain.met and not doubts,
             confidence=confidence,
             gain=gain,
             others=others,
             slices=slices,
-            reason=_sentence(self.opponent, gain, others, slices),
+            margins=margins,
+            limits=limits,
+            budgets=budgets,
+            reason=_sentence(self.opponent, gain, others, slices, doubts),
         )
+
+    def _slice_checks(self, table: pd.DataFrame) -> Iterator[SliceCheck]:
+        named = {margin.slice: margin for margin in self.policy.slice_margins}
+        fallback = named.pop(EVERY_SLICE, None)
+        rest = {name: fallback for name in self._by_slice if fallback is not None}
+        for name, margin in (rest | named).items():
+            utterances = self._by_slice.get(name)
+            interval = utterances.gain(table, self.policy.metric, 1 - margin.alpha) if utterances else None
+            met = interval is not None and interval.low is not None and interval.low > -margin.margin
+            yield SliceCheck(slice=name, interval=interval, must_exceed=-margin.margin, met=met)
 
     def _slice_gains(self, table: pd.DataFrame, confidence: float) -> Iterator[SliceGain]:
         for name, utterances in self._by_slice.items():
@@ -322,11 +334,64 @@ class _Utterances:
         )
 
 
-def _sentence(opponent: str, gain: Difference, others: tuple[Difference, ...], slices: tuple[SliceGain, ...]) -> str:
+def _limit_check(limit: Limit, table: pd.DataFrame) -> LimitCheck:
+    """Count a candidate's utterances outside a limit; nothing to count is not within it."""
+    values = table[table["case"].isin(limit.slices)][limit.metric] if limit.slices else table[limit.metric]
+    inside = _finite(values)
+    if limit.lowest is not None:
+        inside &= values >= limit.lowest
+    if limit.highest is not None:
+        inside &= values <= limit.highest
+    outside, n = int((~inside).sum()), len(values)
+    return LimitCheck(limit=limit, outside=outside, n=n, met=n > 0 and outside <= limit.share * n)
+
+
+def _budget_check(budget: Budget, facts: Mapping[str, float]) -> BudgetCheck:
+    value = facts.get(budget.fact)
+    known = value is not None and bool(np.isfinite(value))
+    return BudgetCheck(
+        budget=budget, value=value if known else None, met=known and value is not None and value <= budget.limit
+    )
+
+
+def _doubts(others: tuple[Difference, ...], slices: tuple[SliceGain, ...]) -> Iterator[str]:
+    """What speaks against a candidate by comparison with the opponent."""
+    yield from (f"{_title(each.metric)} may be worse" for each in others if not each.met)
+    yield from (f"it harms the slice {each.slice}" for each in slices if each.vetoes)
+
+
+def _objections(
+    margins: tuple[SliceCheck, ...], limits: tuple[LimitCheck, ...], budgets: tuple[BudgetCheck, ...]
+) -> Iterator[str]:
+    """What speaks against a candidate by the policy's margins, limits and budgets."""
+    for margin in margins:
+        if margin.interval is None:
+            yield f"the slice {margin.slice} has no scores"
+        elif not margin.met:
+            yield f"it may lose more than {-margin.must_exceed:g} in the slice {margin.slice}"
+    for check in limits:
+        if not check.met:
+            low, high = check.limit.lowest, check.limit.highest
+            bounds = " or ".join(
+                f"{word} {bound:g}" for word, bound in (("below", low), ("above", high)) if bound is not None
+            )
+            yield f"{_title(check.limit.metric)} is {bounds} or missing on {check.outside} of {check.n} utterances"
+    for spent in budgets:
+        if spent.value is None:
+            yield f"its {spent.budget.fact} was not measured"
+        elif not spent.met:
+            yield f"its {spent.budget.fact} of {spent.value:.3g} is above {spent.budget.limit:g}"
+
+
+def _sentence(
+    opponent: str,
+    gain: Difference,
+    others: tuple[Difference, ...],
+    slices: tuple[SliceGain, ...],
+    doubts: tuple[str, ...],
+) -> str:
     """Won, tied or lost, by how much, and what else stands in the way or should be known."""
     numbers = ", ".join(_shown(each.metric, each.interval) for each in (gain, *others))
-    doubts = [f"{METRICS[each.metric].title} may be worse" for each in others if not each.met]
-    doubts += [f"it harms the slice {each.slice}" for each in slices if each.vetoes]
     worse = [f"{each.slice} ({_shown(gain.metric, each.interval)})" for each in slices if each.worse]
     if not gain.met:
         outcome = _short_of(opponent, gain)
@@ -335,6 +400,11 @@ def _sentence(opponent: str, gain: Difference, others: tuple[Difference, ...], s
     else:
         outcome = f"wins over {opponent}"
     return f"{outcome}: {numbers}" + (f"; worse in {', '.join(worse)}" if worse else "")
+
+
+def _title(metric: str) -> str:
+    """As papers write it; a column that is no metric is called by its name."""
+    return METRICS[metric].title if metric in METRICS else metric
 
 
 def _short_of(opponent: str, gain: Difference) -> str:

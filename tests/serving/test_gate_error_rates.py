@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serving.verdict import UNPROCESSED, NotWorse, Policy, Verdict, verdict
+from serving.policy import NotWorse, Policy
+from serving.verdict import UNPROCESSED, Verdict, verdict
 
 UTTERANCES, CLUSTERS, REPEATS = 200, 20, 200
 MARGIN_DB = 0.3

@@ -9,8 +9,9 @@ import pytest
 
 from serving import lease
 from serving.lease import held, promotion_lock
+from serving.policy import policy_for
 from serving.promotion import Promotion, promote, rollback
-from serving.verdict import UNPROCESSED, Judgement, Verdict, policy_for
+from serving.verdict import UNPROCESSED, Judgement, Verdict
 from simulation import storage
 from simulation.errors import NoChampion, PromotionBusy, VerificationFailed
 from simulation.home import Home

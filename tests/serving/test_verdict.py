@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serving.verdict import UNPROCESSED, NotWorse, Policy, Verdict, policy_for, verdict
+from serving.policy import NotWorse, Policy, policy_for
+from serving.verdict import UNPROCESSED, Verdict, verdict
 from simulation.errors import UnknownName
 from training.intervals import clustered_interval
 

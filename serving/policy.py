@@ -1,0 +1,137 @@
+"""Policies: what it takes to become champion, as named, versioned configuration.
+
+Every requirement has to be met, and each is tested at its own alpha without a correction for their number: a candidate
+that fails one of them in truth passes the whole no more often than it passes that one.
+
+Source: Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 24(4), 1982.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from simulation.errors import UnknownName
+from simulation.schema import Schema
+from training.registry import known_use
+
+EVERY_SLICE = "*"
+
+
+class NotWorse(Schema):
+    """A metric in which a winner must not lose more than a margin."""
+
+    metric: str
+    margin: float
+    """In the unit of the metric; the whole interval of the difference must lie above minus this."""
+
+
+class SliceMargin(Schema):
+    """A slice in which a winner must be shown not to lose more than a margin of the main metric."""
+
+    slice: str
+    """Its name, or "*" for every slice that is not named. A named one that the corpus lacks is a no."""
+    margin: float
+    """In the unit of the main metric; the whole interval at 1 - `alpha` must lie above minus this."""
+    alpha: float = 0.05
+    """Two-sided: a loss of just the margin passes in half of it."""
+
+
+class Limit(Schema):
+    """Do no harm: a range which a metric must not leave, whatever is gained elsewhere."""
+
+    metric: str
+    """A column of the scores."""
+    lowest: float | None = None
+    highest: float | None = None
+    """In the unit of the metric."""
+    share: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Of the utterances, how many may lie outside. One without a value lies outside."""
+    slices: tuple[str, ...] = ()
+    """Where it holds; empty: everywhere."""
+
+
+Fact = Literal["real_time_factor", "size_mb", "memory_mb", "latency_ms"]
+"""Seconds of computing per second of audio on one thread; 10^6 bytes of weights; 10^6 bytes of peak memory;
+algorithmic latency in ms."""
+
+
+class Budget(Schema):
+    """What a version may cost."""
+
+    fact: Fact
+    limit: float
+    """The highest that is allowed. A fact that nobody measured is a no."""
+
+
+class Policy(Schema):
+    """What it takes to become champion. A change of any number is a new revision."""
+
+    name: str
+    revision: int
+    metric: str = "si_sdr"
+    """The main metric: it decides who wins, and who wins by most."""
+    minimum_gain: float = 0.1
+    """In the unit of the main metric; the whole interval of the gain must lie above it."""
+    not_worse: tuple[NotWorse, ...] = ()
+    slices: tuple[str, ...] = ()
+    """The slices that decide, pooled. None of them in the gate corpus, or none named: all slices decide."""
+    harm_margin: float = 1.0
+    """Against a champion, a slice whose whole interval in the main metric lies below minus this vetoes the winner.
+
+    The unprocessed input has no such veto: a first champion that harms a slice is better than none, and is shown so.
+    """
+    slice_margins: tuple[SliceMargin, ...] = ()
+    """Unlike `harm_margin`, these ask for proof that nothing was lost, and against the unprocessed input too."""
+    limits: tuple[Limit, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    alpha: float = 0.05
+    """Risk that any candidate of a run wins by chance (two-sided, so intervals of a single candidate are at 95 %)."""
+    minimum_utterances: int = 30
+    most_looks: int = 20
+    """At so many looks at one gate corpus the verdict warns that it wears out; reasons in `serving/ledger.py`."""
+    seed: int = 0
+    """Of the bootstrap."""
+
+
+DENOISE = Policy(
+    name="denoise-16k",
+    revision=1,
+    not_worse=(NotWorse(metric="pesq", margin=0.05), NotWorse(metric="stoi", margin=0.005)),
+    slices=("noise",),
+)
+FULLBAND = Policy(
+    name="fullband-48k",
+    revision=1,
+    not_worse=(NotWorse(metric="lsd", margin=0.1), NotWorse(metric="stoi", margin=0.005)),
+)
+QUALITY = Policy(
+    name="quality",
+    revision=1,
+    not_worse=(NotWorse(metric="pesq", margin=0.05), NotWorse(metric="stoi", margin=0.005)),
+    slice_margins=(SliceMargin(slice=EVERY_SLICE, margin=1.0),),
+)
+"""For listening: better over all slices, and shown not to be 1 dB worse in any of them."""
+REALTIME = QUALITY.model_copy(
+    update={
+        "name": "realtime",
+        "budgets": (
+            Budget(fact="real_time_factor", limit=0.5),
+            Budget(fact="latency_ms", limit=40.0),
+            Budget(fact="memory_mb", limit=1_000.0),
+            Budget(fact="size_mb", limit=50.0),
+        ),
+    }
+)
+"""For a conversation: as `quality`, within budgets of one thread. 40 ms of algorithmic latency is what the DNS
+Challenge allows (Reddy et al., ICASSP 2021); half of a thread is left for what else runs there."""
+
+POLICIES = {policy.name: policy for policy in (DENOISE, FULLBAND, QUALITY, REALTIME)}
+"""By name; the one that is named after a use is the use's own."""
+
+
+def policy_for(use: str, name: str = "") -> Policy:
+    """The policy of a use, or the one of this name; UnknownName for a use or a policy that does not exist."""
+    known_use(use)
+    if name and name not in POLICIES:
+        raise UnknownName("policy", name, POLICIES)
+    return POLICIES[name or use]
