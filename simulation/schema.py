@@ -6,6 +6,8 @@ A field that can be drawn is an `Amount` (a number, or a `Range` to draw it from
 
 import hashlib
 import json
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any, Self
 
 import numpy as np
@@ -35,7 +37,7 @@ class Schema(BaseModel):
                 return cls.model_validate_json(data)
             return cls.model_validate(data)
         except ValidationError as error:
-            raise BadSetting(f"{where} is not a valid {cls.__name__}: {explain(error)}") from None
+            raise BadSetting(f"{where} is not a valid {cls.__name__}: {explain(error, _keys(cls))}") from None
 
 
 class Range(Schema):
@@ -63,11 +65,30 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def explain(error: ValidationError) -> str:
-    """A pydantic report in one line: field, what is wrong, and what was found."""
-    parts = []
-    for problem in error.errors(include_url=False):
-        place = ".".join(str(step) for step in problem["loc"]) or "value"
-        found = repr(problem["input"])
-        parts.append(f"{place}: {problem['msg']} (found {found[:80]})")
-    return "; ".join(parts)
+def explain(error: ValidationError, keys: Iterable[str] = ()) -> str:
+    """A pydantic report in one line: field, what is wrong, and what was found. `keys` are those that may be meant."""
+    problems = error.errors(include_url=False)
+    places = [problem["loc"] for problem in problems]
+    return "; ".join(
+        _problem(problem, keys)
+        for problem in problems
+        if not any(
+            len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places
+        )
+    )  # what is wrong with a whole only because a part of it is wrong is left out
+
+
+def _problem(problem: Any, keys: Iterable[str]) -> str:
+    *_, last = steps = [str(step) for step in problem["loc"] if "[" not in str(step)] or ["the whole"]
+    if problem["type"] == "extra_forbidden":
+        close = get_close_matches(last, keys, n=1)
+        return f"{'.'.join(steps)}: there is no such key" + (f"; did you mean {close[0]!r}?" if close else "")
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(steps)}: {message} (found {repr(problem['input'])[:80]})"
+
+
+def _keys(schema: type[Schema]) -> set[str]:
+    """Every key that a document of this kind may have, at any depth."""
+    document = schema.model_json_schema()
+    parts = [document, *document.get("$defs", {}).values()]
+    return {key for part in parts for key in part.get("properties", {})}
