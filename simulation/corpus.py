@@ -113,7 +113,8 @@ class Corpus:
         """Where a row stands in `entries`; `UnknownName` if it is not there."""
         positions = {entry.row.id: position for position, entry in enumerate(self.entries)}
         if row_id not in positions:
-            raise UnknownName(f"row of {self.name}", row_id, [self.entries[0].row.id, self.entries[-1].row.id])
+            first, last = self.entries[0].row.id, self.entries[-1].row.id
+            raise UnknownName(f"row of {self.name}", row_id, [f"{first} to {last}"])
         return positions[row_id]
 
 
@@ -308,9 +309,12 @@ def replay(
 
 def _split_address(address: str, row_id: str) -> str:
     """Where the row's split lies, given its address or the corpus's."""
+    if storage.exists(storage.join(address, RECORD)):
+        return address
     split = row_id.rpartition("-")[0]
-    is_root = split in SPLITS and not storage.exists(storage.join(address, RECORD))
-    return storage.join(address, split) if is_root else address
+    if split not in SPLITS:
+        raise UnknownName("row", row_id, [f"{split}-00000000" for split in SPLITS])
+    return storage.join(address, split)
 
 
 def _plan_again(corpus: Corpus, moved: dict[str, str | None]) -> Plan:

@@ -265,8 +265,14 @@ def test_replay_refuses_other_sources(tmp_path: Path, built: Built, material: ob
 
 def test_replay_of_an_unknown_row_lists_the_range(built: Built) -> None:
     """The first and the last id are named."""
-    with pytest.raises(UnknownName, match="test-00000000, test-00000003"):
+    with pytest.raises(UnknownName, match="test-00000000 to test-00000003"):
         replay(built.address, "test-00000099")
+
+
+def test_replay_of_what_is_no_row_says_what_one_looks_like(built: Built) -> None:
+    """At the root there is no split to look into."""
+    with pytest.raises(UnknownName, match=r"named '12'.*test-00000000, train-00000000"):
+        replay(built.address, "12")
 
 
 def test_replay_notices_that_rendering_has_changed(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
