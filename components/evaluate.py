@@ -25,10 +25,14 @@ def gate_of(corpus: Input | None, store: str, use: str, asked: str = "") -> Inpu
 
 
 def pinned(corpus: str) -> str:
-    """ "<address>#<digest>" of a corpus that a person named with or without its digest; empty stays empty."""
-    if not corpus or "#" in corpus:
-        return corpus and str(Input.of(corpus))
-    opened = Corpus.open(corpus)
+    """ "<address>#<digest>" of a corpus that a person named with or without its digest; empty stays empty.
+
+    Raises what `Corpus.open` raises: a gate corpus that is not there should be known before anything is trained.
+    """
+    if not corpus:
+        return ""
+    asked = Input.of(corpus) if "#" in corpus else None
+    opened = Corpus.open(asked.address, asked.sha256) if asked else Corpus.open(corpus)
     return str(Input(address=opened.address, sha256=opened.digest))
 
 

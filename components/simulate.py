@@ -3,7 +3,7 @@
 from typing import Any
 
 from components.compute import Compute, launch, progress
-from components.specs import Input, SimulateSpec
+from components.specs import Input, SimulateSpec, is_address
 from components.stage import Stage
 from simulation import storage
 from simulation.scenario import SCENARIOS, Scenario
@@ -15,14 +15,16 @@ def chosen(
 ) -> Scenario:
     """A named scenario, or one that lies as JSON at an address, with what a person changed about it.
 
-    `hours` of training audio (0 keeps the scenario's own), the seed, and addresses of other sources.
+    `hours` of training audio and the seed (0 keeps the scenario's own), and addresses of other sources. Sources leave
+    here as full addresses: a stage may run in another folder.
     """
-    if name in SCENARIOS or "/" not in name:
+    if name in SCENARIOS or not is_address(name):
         scenario = by_name(name)
     else:
         scenario = Scenario.parse(storage.read(storage.normal(name)), name)
+    places = {"speech": speech or scenario.speech, "noise": noise or scenario.noise, "rirs": rirs or scenario.rirs}
     changes: dict[str, Any] = {"seed": seed or scenario.seed}
-    changes |= {kind: address for kind, address in (("speech", speech), ("noise", noise), ("rirs", rirs)) if address}
+    changes |= {kind: place if place == "sample" else storage.normal(place) for kind, place in places.items()}
     size = scenario.size.model_dump() | ({"train_hours": hours} if hours else {})
     return Scenario.parse(scenario.model_dump(mode="json") | changes | {"size": size}, f"scenario {name}")
 

@@ -97,6 +97,12 @@ SPECS: dict[str, type[AnySpec]] = {
     "promote": PromoteSpec,
 }
 
+
+def is_address(text: str) -> bool:
+    """Whether a person who could name something of ours means a document of their own instead."""
+    return "/" in text or text.endswith(".json")
+
+
 _SOURCE_ADDRESSES = {"speech", "noise", "rirs"}
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from components.compute import Compute, launch, said_now_and_then
-from components.specs import Input, TrainSpec
+from components.specs import Input, TrainSpec, is_address
 from components.stage import Result, Stage
 from simulation import storage
 
@@ -16,7 +16,7 @@ def named_recipe(name: str) -> "Recipe":
     from training.cookbook import recipe as from_cookbook
     from training.recipe import Recipe
 
-    if "/" not in name:
+    if not is_address(name):
         return from_cookbook(name)
     return Recipe.parse(storage.read(storage.normal(name)), name)
 

@@ -51,8 +51,9 @@ def gate(models: Sequence[str], gate_corpus: str, use: str, store: str) -> str:
             "Name registered versions, such as dm/3; `unmuffle models` lists them."
         )
     candidates = tuple(Input(address=version.address, sha256=version.weights_sha256) for version in versions)
+    corpus = _gate(gate_corpus, use, store)
     with cluster():
-        scorecard = scored(candidates, _gate(gate_corpus, use, store), use, store)
+        scorecard = scored(candidates, corpus, use, store)
         return decided(scorecard, candidates, use, store)
 
 
@@ -66,9 +67,11 @@ def roll_back(use: str, store: str) -> Any:
 
 
 def _gate(asked: str, use: str, store: str) -> Input:
-    """The gate corpus that was asked for, or the pinned one; there is no corpus here to pin a new one from."""
+    """The gate corpus that was asked for, else the pinned one; there is no corpus here to pin a new one from."""
+    if asked:
+        return Input.of(pinned(asked))
     try:
-        return gate_of(None, store, use, pinned(asked))
+        return gate_of(None, store, use)
     except NotThere:
         raise NotThere(
             f"No gate corpus is pinned for {use} in {store}. `unmuffle run` pins one; or give --gate-corpus "

@@ -11,6 +11,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from components import stage
 from components.compute import MARK, NARRATED
 from components.evaluate import pinned
 from components.simulate import chosen
+from components.specs import is_address
 from components.train import named_recipe
 from simulation import storage
 from simulation.cluster import cluster
@@ -50,7 +52,9 @@ def run_here(request: Request, home: Home, store: str, show: Callable[[str], Non
     `again` asks for one more try than were finished so far. Every line that a stage marks is passed to `show`. Raises
     UnmuffleError with the message of the stage that failed.
     """
-    request = _checked(_next(request, store) if again else request)
+    request = _checked(request)
+    if again:
+        request = _next(request, store)
     key = request.key()
     logs = home.path / "runs" / key
     logs.mkdir(parents=True, exist_ok=True)
@@ -78,7 +82,7 @@ def _narrated_run(request: Request, home: Home, store: str, logs: Path, show: Ca
 
 
 def _checked(request: Request) -> Request:
-    """Refuse names that do not exist before anything is started."""
+    """The request with full addresses, so that its key is its own; names that do not exist are refused here."""
     known_use(request.use)
     chosen(request.scenario, hours=request.hours, seed=request.seed)
     if not request.recipes:
@@ -87,14 +91,23 @@ def _checked(request: Request) -> Request:
         recipe = named_recipe(name)
         if recipe.use != request.use:
             raise BadSetting(f"The recipe {name} is for {recipe.use}, not for {request.use}; give --use {recipe.use}.")
-    return request.model_copy(update={"gate_corpus": pinned(request.gate_corpus)})
+    full = {
+        "scenario": _full(request.scenario),
+        "recipes": tuple(map(_full, request.recipes)),
+        "gate_corpus": pinned(request.gate_corpus),
+    }
+    return request.model_copy(update=full)
+
+
+def _full(name: str) -> str:
+    """A name as it is; the address of a document in full."""
+    return storage.normal(name) if is_address(name) else name
 
 
 def _next(request: Request, store: str) -> Request:
-    """The first try of this request that was not finished yet."""
-    while storage.exists(_finished(store, request.key())):
-        request = request.model_copy(update={"again": request.again + 1})
-    return request if request.again else request.model_copy(update={"again": 1})
+    """The first try of this request, after the plain one, that was not finished yet."""
+    tries = (request.model_copy(update={"again": number}) for number in count(1))
+    return next(one for one in tries if not storage.exists(_finished(store, one.key())))
 
 
 def _finished(store: str, key: str) -> str:

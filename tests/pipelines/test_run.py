@@ -12,6 +12,8 @@ from pipelines.run import Request, run_here
 from simulation import storage
 from simulation.errors import UnmuffleError
 from simulation.home import Home
+from simulation.scenario import sample
+from training.cookbook import gru_smoke
 
 REQUEST = Request(scenario="sample", recipes=("gru_smoke",), use="denoise-16k")
 
@@ -31,6 +33,35 @@ def test_again_is_the_first_try_that_was_not_finished(tmp_path: Path) -> None:
     for tries in range(2):
         storage.replace(run._finished(store, REQUEST.model_copy(update={"again": tries}).key()), b"")
     assert run._next(REQUEST, store).again == 2
+
+
+def test_documents_are_named_in_full_before_anything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key is that of the document, from whatever folder it was named; tasks run in another one."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.json").write_bytes(sample().canonical())
+    Path("gru.json").write_bytes(gru_smoke().canonical())
+    checked = run._checked(REQUEST.model_copy(update={"scenario": "mine.json", "recipes": ("gru.json", "gru_smoke")}))
+    assert checked.scenario == storage.normal(str(tmp_path / "mine.json"))
+    assert checked.recipes == (storage.normal(str(tmp_path / "gru.json")), "gru_smoke")
+
+
+def test_again_looks_for_the_request_as_it_was_finished(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gate corpus without its digest, or a document by a relative path, has another key until it is looked at."""
+    store = storage.normal(str(tmp_path / "store"))
+    tries: list[int] = []
+
+    def note(parameters: dict[str, int], logs: Path) -> str:
+        tries.append(parameters["again"])
+        return "file:///result"
+
+    monkeypatch.setattr(run, "pinned", lambda corpus: f"{corpus}#digest")
+    monkeypatch.setattr(run, "_through_kfp", note)
+    monkeypatch.setattr(run, "cluster", lambda home: io.StringIO())
+    for _ in range(3):
+        run_here(REQUEST.model_copy(update={"gate_corpus": "corpus"}), home, store, lambda line: None, again=True)
+    assert tries == [1, 2, 3]
 
 
 def test_only_marked_lines_are_shown_and_everything_is_logged() -> None:
