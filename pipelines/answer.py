@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 def stacked(*parts: RenderableType) -> Group:
     """Things to look at, one below the other."""
     return Group(*parts)
+
+
+def line(text: str) -> Text:
+    """A line that holds something to copy, such as a path or a digest: never broken, however narrow the terminal."""
+    return Text(text, no_wrap=True, overflow="ignore")

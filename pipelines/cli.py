@@ -53,7 +53,7 @@ Json = Annotated[bool, typer.Option("--json", help="Answer as JSON, for machines
 StoreOption = Annotated[str, typer.Option("--store", help="A folder or s3://bucket/prefix. Default: the home's store.")]
 UseOption = Annotated[str, typer.Option("--use", help="What the model is for; each use has one champion.")]
 HoursOption = Annotated[float, typer.Option(min=0.0, help="Hours of training audio; 0: the scenario's own size.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every number that is drawn.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every number that is drawn; 0: the scenario's own.")]
 CorpusArgument = Annotated[str, typer.Argument(help="Address of a corpus or of one of its splits.")]
 
 
@@ -76,7 +76,7 @@ def _print(value: Any, as_json: bool, text: str | None = None) -> None:
     elif isinstance(value, Answer):
         from rich.console import Console
 
-        Console(highlight=False).print(value)
+        Console(highlight=False).print(value, crop=False)
     else:
         typer.echo(text)
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from pipelines.answer import Answer, stacked, table
+from pipelines.answer import Answer, line, stacked, table
 from simulation import storage
 from simulation.home import Home
 
@@ -23,9 +23,10 @@ def outcome(address: str) -> Answer:
     if verdict.winner:
         others = (each for each in verdict.judgements if each.candidate != verdict.winner)
         lines += [f"         {each.candidate} {each.reason}" for each in others]
-    lines += [f"Listen:  {report.removeprefix('file://')}", "Serve:   unmuffle serve"]
+    serve = "unmuffle serve" if outputs["champion"] else "nothing yet: no version was ever promoted"
+    links = [line(f"Listen:  {report.removeprefix('file://')}"), line(f"Serve:   {serve}")]
     data = outputs | {"report": report, "verdict": verdict.model_dump(mode="json")}
-    return Answer(data, stacked(score_table(scorecard), *lines))
+    return Answer(data, stacked(score_table(scorecard), *lines, *links))
 
 
 def scores(scorecard: Any, out: str) -> Answer:
@@ -34,7 +35,7 @@ def scores(scorecard: Any, out: str) -> Answer:
 
     report = storage.join(storage.normal(out), "report.html")
     data = scorecard.model_dump(mode="json") | {"report": report}
-    return Answer(data, stacked(score_table(scorecard), f"Listen: {report.removeprefix('file://')}"))
+    return Answer(data, stacked(score_table(scorecard), line(f"Listen: {report.removeprefix('file://')}")))
 
 
 def standing(use: str, home: Home) -> Answer:
@@ -54,20 +55,19 @@ def standing(use: str, home: Home) -> Answer:
 
 
 def corpus_facts(address: str) -> Answer:
-    """Rows, hours, slices and digest of a split, or of every split below a root."""
-    from simulation.corpus import RECORD, Corpus, split_addresses
+    """Rows, hours, slices and digest of a split, or of every split below a root and of the root itself."""
+    from simulation.corpus import RECORD, Corpus, open_splits, root_digest, split_addresses
 
     address = storage.normal(address)
-    whole = not storage.exists(storage.join(address, RECORD))
     places = [place for place in split_addresses(address).values() if storage.exists(storage.join(place, RECORD))]
-    corpora = [Corpus.open(place) for place in (places if whole and places else [address])]
-    data = [_split_facts(corpus) for corpus in corpora]
-    rows = [
-        (facts["split"], str(facts["rows"]), f"{facts['hours']:.3f}", _shares(facts["cases"]), facts["digest"])
-        for facts in data
-    ]
-    shown = table(address, ("split", "rows", "hours", "rows a slice", "digest"), rows)
-    return Answer({"address": address, "splits": data}, shown)
+    whole = bool(places) and not storage.exists(storage.join(address, RECORD))
+    splits = [_split_facts(corpus) for corpus in (open_splits(address).values() if whole else [Corpus.open(address)])]
+    digest = root_digest(address) if whole else splits[0]["digest"]
+    rows = [(facts["split"], str(facts["rows"]), f"{facts['hours']:.3f}", _shares(facts["cases"])) for facts in splits]
+    named = [(facts["split"], facts["digest"]) for facts in splits] + ([("corpus", digest)] if whole else [])
+    digests = [line(f"{name:6} {sha256}") for name, sha256 in named]
+    shown = stacked(line(address), table("", ("split", "rows", "hours", "rows a slice"), rows), *digests)
+    return Answer({"address": address, "digest": digest, "splits": splits}, shown)
 
 
 def _split_facts(corpus: Any) -> dict[str, Any]:

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from pipelines import cli
+from pipelines.answer import Answer, line, stacked
 from pipelines.cli import app
 from simulation.home import Home
+from simulation.scenario import sample
 
 
 def ask(*words: str) -> Result:
@@ -19,6 +22,8 @@ BAD_INPUT = {
     "an unknown scenario": (("simulate", "smaple"), "Did you mean 'sample'"),
     "an unknown scenario of a run": (("run", "--scenario", "smaple"), "Did you mean 'sample'"),
     "an unknown recipe": (("run", "--recipes", "dm_smoke,gru"), "Known: dm, dm_smoke, gru_smoke"),
+    "a gate corpus that does not exist": (("run", "--gate-corpus", f"nowhere#{'a' * 64}"), "unmuffle simulate"),
+    "a document that does not exist": (("simulate", "mine.json"), "Nothing lies at"),
     "no recipe": (("run", "--recipes", ","), "unmuffle recipes"),
     "an unknown use": (("run", "--use", "karaoke"), "denoise-16k"),
     "an unknown model": (("enhance", "x.wav", "--out", "out", "--model", "dm/7"), "dm/7"),
@@ -75,3 +80,25 @@ def test_an_interrupted_command_says_one_line(home: Home, monkeypatch: pytest.Mo
     result = ask("simulate", "sample")
     assert result.exit_code == 130
     assert result.stderr == "Interrupted. What was finished is kept: type the same command again to go on.\n"
+
+
+def test_what_people_copy_is_never_broken(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths and digests stay on one line in a narrow terminal."""
+    monkeypatch.setenv("COLUMNS", "40")
+    digest = "0123456789abcdef" * 4
+    cli._print(Answer(None, stacked(line(f"train {digest}"))), as_json=False)
+    assert capsys.readouterr().out == f"train {digest}\n"
+
+
+def test_a_corpus_is_shown_with_the_digest_that_simulate_printed(
+    home: Home, tmp_path: Path, ray_cluster: object
+) -> None:
+    """The root's as well as those of its splits, in full."""
+    document = sample().model_dump(mode="json") | {"rows_per_shard": 2, "rooms": None}
+    document |= {"size": {"train_hours": 0.001, "valid_rows": 1, "test_rows": 1}, "cases": document["cases"][:1]}
+    (tmp_path / "mine.json").write_text(json.dumps(document))
+    address, digest = ask("simulate", str(tmp_path / "mine.json")).stdout.split()
+    facts = json.loads(ask("corpus", "show", address, "--json").stdout)
+    shown = ask("corpus", "show", address).stdout
+    assert facts["digest"] == digest
+    assert all(one in shown for one in [address, digest, *(split["digest"] for split in facts["splits"])])
