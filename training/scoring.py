@@ -45,7 +45,7 @@ def score_mixture(mixture: Mixture, enhance: Enhance, metrics: Sequence[str]) ->
     failed: dict[str, str] = {}
     for name in metrics:
         try:
-            values[name] = METRICS[name].score(mixture.clean, enhanced, mixture.sample_rate)
+            values[name] = METRICS[name].score(mixture.clean, enhanced, mixture.sample_rate, mixture.noisy)
         except MetricFailed as failure:
             values[name], failed[name] = None, failure.reason
     return {**values, "failed": json.dumps(failed, sort_keys=True)}

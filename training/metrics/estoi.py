@@ -18,6 +18,7 @@ ESTOI = Metric(
         "bands, so that modulated noise counts."
     ),
     measure=partial(stoi.measure, extended=True),
+    fails_when="less than 384 ms of speech",
 )
 """Source: Jensen and Taal, "An algorithm for predicting the intelligibility of speech masked by modulated noise
 maskers", IEEE/ACM TASLP 24(11), 2016."""

@@ -43,6 +43,7 @@ PESQ = Metric(
     version=1,
     definition="Wide-band PESQ (ITU-T P.862.2) at 16 kHz, 1.0 to 4.64. Tolerates small delays, ignores gain.",
     measure=measure,
+    fails_when="shorter than 0.25 s, or P.862 finds no speech",
 )
 
 PESQ_NB = Metric(
@@ -55,4 +56,5 @@ PESQ_NB = Metric(
     version=1,
     definition="Narrow-band PESQ (ITU-T P.862.1) of 16 kHz audio, 1.0 to 4.55: what telephone papers report.",
     measure=partial(measure, band="nb"),
+    fails_when="shorter than 0.25 s, or P.862 finds no speech",
 )

@@ -7,6 +7,9 @@ from pystoi import stoi as taal_stoi
 
 from training.metrics.base import Metric, MetricFailed, Waveform
 
+SEGMENT_S = 0.384
+"""Envelopes are correlated over this long."""
+
 
 def measure(
     clean: Waveform,
@@ -23,6 +26,8 @@ def measure(
     Source: Taal et al., "An algorithm for intelligibility prediction of time-frequency weighted noisy speech",
     IEEE TASLP 19(7), 2011.
     """
+    if len(clean) < SEGMENT_S * sample_rate:
+        raise MetricFailed("less than 384 ms of speech in it")
     chance = np.random.get_state()
     np.random.seed(0)
     try:
@@ -48,4 +53,5 @@ STOI = Metric(
         "than 40 dB below the loudest clean frame are left out."
     ),
     measure=measure,
+    fails_when="less than 384 ms of speech",
 )
