@@ -18,9 +18,10 @@ from simulation.cluster import cluster, fraction
 from simulation.errors import BadSetting, UnknownName, UnmuffleError
 from training.baselines import BASELINES
 from training.checkpoint import load_version, version_record
+from training.listening import Example, contest, picks, rows_of
 from training.metrics import METRICS, STANDARD
 from training.pairs import Labels, Readable, labels_of, set_aside
-from training.report import Example, Pick, picks, render
+from training.report import render
 from training.scorecard import LABEL_NUMBERS, LABELS, Scorecard, System, note, summarise
 from training.scoring import enhance_row, score_rows
 
@@ -69,9 +70,10 @@ def evaluate(
             seed=seed,
             packages={name: installed(name) for name in PACKAGES},
         )
-        examples = _listen(shared, labels, described, picks(scorecard, scores), workers)
+        chosen = picks(scorecard, scores)
+        examples = _listen(shared, labels, scorecard, rows_of(chosen), workers)
     storage.replace(storage.join(out, "scores.parquet"), parquet(scores))
-    storage.replace(storage.join(out, "report.html"), render(scorecard, scores, examples))
+    storage.replace(storage.join(out, "report.html"), render(scorecard, scores, chosen, examples))
     storage.replace(storage.join(out, "scorecard.json"), scorecard.canonical())
     return scorecard
 
@@ -139,17 +141,18 @@ def _typed(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
 
 
 def _listen(
-    shared: ray.ObjectRef, labels: list[Labels], systems: Sequence[System], chosen: Sequence[Pick], workers: int
-) -> list[Example]:
-    """The audio of the chosen rows through every system."""
+    shared: ray.ObjectRef, labels: list[Labels], scorecard: Scorecard, rows: Sequence[str], workers: int
+) -> dict[str, Example]:
+    """The audio of the chosen rows through the systems that are heard, by row."""
     place = {label.id: index for index, label in enumerate(labels)}
-    calls = [(shared, place[pick.row], tuple(system.address for system in systems)) for pick in chosen]
-    found = dict(_run(enhance_row, calls, workers))
-    examples = []
-    for index, pick in enumerate(chosen):
-        mixture, heard = found[index]
-        outputs = {system.name: waveform for system, waveform in zip(systems, heard, strict=True)}
-        examples.append(Example(pick, labels[place[pick.row]], mixture.clean, outputs, mixture.sample_rate))
+    addresses = {system.name: system.address for system in scorecard.systems}
+    heard = contest(scorecard).heard
+    calls = [(shared, place[row], tuple(addresses[name] for name in heard)) for row in rows]
+    examples = {}
+    for index, (mixture, outputs) in _run(enhance_row, calls, workers):
+        by_name = dict(zip(heard, outputs, strict=True))
+        label = labels[place[rows[index]]]
+        examples[rows[index]] = Example(label, mixture.clean, by_name, mixture.sample_rate)
     return examples
 
 

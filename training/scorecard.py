@@ -107,11 +107,11 @@ class Scorecard(Schema):
         """The metric that systems and utterances are ranked by: SI-SDR, or the first one where it was not scored."""
         return next((note for note in self.metrics if note.name == "si_sdr"), self.metrics[0])
 
-    def best_system(self) -> str:
-        """The learnt system with the largest overall gain; the best baseline where none was learnt."""
-        learnt = [system.name for system in self.systems if system.weights_sha256 is not None]
+    def ranking(self) -> list[str]:
+        """The learnt systems by their overall gain, the largest first; then the baselines likewise."""
+        baselines = {system.name for system in self.systems if system.weights_sha256 is None}
         others = [system.name for system in self.systems if system.name != REFERENCE]
-        return max(learnt or others, key=self._overall_gain)
+        return sorted(others, key=lambda name: (name in baselines, -self._overall_gain(name)))
 
     def _overall_gain(self, system: str) -> float:
         gain = self.score(system, OVERALL, self.leading_metric().name).gain

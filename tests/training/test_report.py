@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 
 import numpy as np
@@ -11,9 +12,10 @@ from matplotlib.image import imread
 
 from simulation import audio
 from simulation.sources import Quarantined
-from training import report
+from training import listening, report
+from training.listening import Example, contest, picks, rows_of, spectrogram
 from training.pairs import Labels
-from training.report import Example, Pick, picks, render, spectrogram
+from training.report import render
 from training.scorecard import Scorecard, System, note, summarise
 
 RATE = 16_000
@@ -41,16 +43,16 @@ def scores_of(gains: list[float], failed: str = "{}") -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def card_of(scores: pd.DataFrame, quarantined: tuple[Quarantined, ...] = ()) -> Scorecard:
+def card_of(scores: pd.DataFrame, quarantined: tuple[Quarantined, ...] = (), champion: str | None = None) -> Scorecard:
     """The scorecard of such a table."""
-    slices, cells = summarise(scores, ["si_sdr", "pesq"], None, seed=0)
+    slices, cells = summarise(scores, ["si_sdr", "pesq"], champion, seed=0)
     return Scorecard(
         corpus="file:///store/corpora/sample@12345678/test",
         corpus_digest="cd" * 32,
         rows=ROWS,
         quarantined=quarantined,
         systems=SYSTEMS,
-        champion=None,
+        champion=champion,
         metrics=(note("si_sdr"), note("pesq")),
         slices=slices,
         scores=cells,
@@ -59,60 +61,110 @@ def card_of(scores: pd.DataFrame, quarantined: tuple[Quarantined, ...] = ()) -> 
     )
 
 
-def heard(pick: Pick, seconds: float = 0.5) -> Example:
-    """Some audio for a pick: a tone a system, so that they can be told apart."""
+def heard(row: str, seconds: float = 0.5) -> Example:
+    """Some audio for a row: a tone a system, so that they can be told apart."""
     t = np.arange(int(seconds * RATE)) / RATE
     tones = {name: 0.25 * np.sin(2 * np.pi * hz * t) for name, hz in (("clean", 500), ("unprocessed", 1000),
              ("spectral_subtraction", 2000), ("dm/3", 3000))}  # fmt: skip
-    labels = Labels(id=pick.row, case="noise", snr_db=2.0, speaker="s", noise="n", room=None)
-    return Example(pick, labels, tones.pop("clean"), tones, RATE)
+    labels = Labels(id=row, case="noise", snr_db=2.0, speaker="s", noise="n", room=None)
+    return Example(labels, tones.pop("clean"), tones, RATE)
 
 
-def page_of(scores: pd.DataFrame, **options: object) -> str:
+def page_of(scores: pd.DataFrame, seconds: float = 0.5, **options: object) -> str:
     """The rendered page."""
     scorecard = card_of(scores, **options)  # type: ignore[arg-type]
-    return render(scorecard, scores, [heard(pick) for pick in picks(scorecard, scores)]).decode()
+    chosen = picks(scorecard, scores)
+    return render(scorecard, scores, chosen, {row: heard(row, seconds) for row in rows_of(chosen)}).decode()
 
 
-def shown(page: str, group: str) -> list[str]:
-    """The rows of one group on the page, in order."""
-    return re.findall(rf'data-group="{group}" data-row="([^"]*)"', page)
+def shown(page: str) -> dict[str, tuple[list[str], list[str]]]:
+    """The rows of each slice on the page, worst and best, in order."""
+    facts = re.search(r'<script type="application/json" id="facts">(.*?)</script>', page)
+    assert facts is not None
+    parts = json.loads(facts[1])["slices"]
+    return {part["slice"]: tuple([pick["row"] for pick in part[end]] for end in ("worst", "best")) for part in parts}
 
 
 GAINS = [3.0, -2.0, 5.0, 0.5, 7.0, 1.0, -1.0, 2.0, 6.0, 4.0, 8.0, 0.0]
 
 
 def test_the_page_refers_to_nothing_outside() -> None:
-    """Every src is a data: address, there is no href, no stylesheet, no import and no web address at all."""
+    """Every src is a data: address; no link, no stylesheet, no import and no web address at all."""
     page = page_of(scores_of(GAINS))
-    sources = re.findall(r"""\bsrc\s*=\s*["']?([^"'\s>]{5})""", page)
-    assert len(sources) == 8 * 4 * 2 and set(sources) == {"data:"}
+    markup = page[: page.index("<script>")]
+    sources = re.findall(r"""\bsrc\s*=\s*["']?([^"'\s>]{5})""", markup)
+    assert len(sources) == 4 * 4 * 2 and set(sources) == {"data:"}
     without_data = re.sub(r"data:[a-z/]+;base64,[A-Za-z0-9+/=]+", "", page)
-    for forbidden in ("href", "http:", "https:", "//cdn", "@import", "url(", "<link", "<iframe", "fetch("):
+    for forbidden in ("<a ", "href=", "http:", "https:", "//cdn", "@import", "url(", "<link", "<iframe", "fetch("):
         assert forbidden not in without_data, forbidden
 
 
 def test_it_shows_exactly_the_worst_and_the_best_utterances_of_the_best_learnt_system() -> None:
-    """Four rows that gain least, worst first; four that gain most, best first; by paired SI-SDR gain of dm/3."""
+    """Two rows that gain least, worst first; two that gain most, best first; by paired SI-SDR gain of dm/3."""
     page = page_of(scores_of(GAINS))
-    assert shown(page, "worst") == ["row1", "row6", "row11", "row3"]
-    assert shown(page, "best") == ["row10", "row4", "row8", "row2"]
+    assert shown(page)["overall"] == (["row1", "row6"], ["row10", "row4"])
+    assert re.findall(r'data-row="([^"]*)"', page) == ["row1", "row6", "row10", "row4"]
     assert "How dm/3 does on 12 rows" in page
+
+
+def test_each_case_has_its_own_worst_and_best() -> None:
+    """Within a case only its rows are ranked; a row at the end of two slices is in the page once."""
+    scores = scores_of(GAINS)
+    scores.loc[scores["row"].isin(["row0", "row3", "row4", "row11"]), "case"] = "reverb"
+    page = page_of(scores)
+    assert shown(page) == {
+        "overall": (["row1", "row6"], ["row10", "row4"]),
+        "noise": (["row1", "row6"], ["row10", "row8"]),
+        "reverb": (["row11", "row3"], ["row4", "row0"]),
+    }
+    rows = re.findall(r'data-row="([^"]*)"', page)
+    assert len(rows) == len(set(rows)) == 8
+
+
+def test_against_a_champion_the_difference_to_it_ranks() -> None:
+    """The champion is 20 dB better everywhere but on two rows: there alone the challenger is not at its worst."""
+    scores = scores_of(GAINS)
+    champion = (scores["system"] == "spectral_subtraction") & scores["row"].isin(["row1", "row6"])
+    scores.loc[champion, "si_sdr"] = -20.0
+    page = " ".join(page_of(scores, champion="spectral_subtraction").split())
+    assert shown(page)["overall"] == (["row11", "row3"], ["row6", "row1"])
+    assert "over the champion" in page and "over spectral_subtraction" in page
+
+
+def test_the_champion_is_never_its_own_challenger() -> None:
+    """The best learnt system but the champion challenges; alone, the champion is held against the input."""
+    scores = scores_of(GAINS)
+    assert contest(card_of(scores, champion="dm/3")).against == "unprocessed"
+    second = System(name="gru/1", address="file:///gru", weights_sha256="ef" * 32)
+    more = pd.concat([scores, scores[scores["system"] == "dm/3"].assign(system="gru/1", si_sdr=1.0)])
+    card = card_of(more, champion="dm/3").model_copy(update={"systems": (*SYSTEMS, second)})
+    assert (contest(card).challenger, contest(card).opponent, contest(card).against) == ("gru/1", "dm/3", "dm/3")
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5])
 def test_few_rows_are_shown_once(rows: int) -> None:
     """Best and worst never overlap, and a single row is shown."""
     scores = scores_of(GAINS[:rows])
-    chosen = picks(card_of(scores), scores)
-    assert sorted(pick.row for pick in chosen) == sorted(f"row{k}" for k in range(rows))
+    (overall, _) = picks(card_of(scores), scores)
+    assert len(set(overall.rows)) == len(overall.rows) == min(rows, 4)
 
 
 def test_a_row_that_failed_is_not_picked() -> None:
     """Without a gain there is no rank."""
     scores = scores_of(GAINS)
     scores.loc[(scores["row"] == "row1") & (scores["system"] == "dm/3"), "si_sdr"] = np.nan
-    assert "row1" not in {pick.row for pick in picks(card_of(scores), scores)}
+    assert "row1" not in rows_of(picks(card_of(scores), scores))
+
+
+def test_the_heat_map_holds_every_gain_with_its_sign_and_strength() -> None:
+    """A cell has the gain in numbers, the colour of its sign, and more of it the larger it is."""
+    heat = report._heat_map(card_of(scores_of(GAINS)), note("si_sdr"))
+    subtraction, learnt = next(cells for part, cells in heat["lines"] if part.name == "overall")
+    assert (subtraction["text"], subtraction["kind"], subtraction["percent"]) == ("+20.00", "better", 62)
+    assert learnt["text"] == f"{np.mean(GAINS):+.2f}" and 0 < learnt["percent"] < 20
+    harmed = report._heat_map(card_of(scores_of([-3.0 + 0.1 * gain for gain in GAINS])), note("si_sdr"))
+    assert {cells[1]["kind"] for _, cells in harmed["lines"]} == {"worse"}
+    assert all(cells[1]["sure"] for _, cells in harmed["lines"])
 
 
 def test_every_utterance_can_be_heard_noisy_through_each_system_and_clean() -> None:
@@ -121,32 +173,34 @@ def test_every_utterance_can_be_heard_noisy_through_each_system_and_clean() -> N
     page = page_of(scores)
     first = page[page.index('data-row="row1"') : page.index('data-row="row6"')]
     assert re.findall(r"<figcaption><b>([^<]*)</b>", first) == ["noisy", "spectral_subtraction", "dm/3", "clean"]
-    sounds = [base64.b64decode(text) for text in re.findall(r"data:audio/flac;base64,([^\"]+)", first)]
+    sounds = [base64.b64decode(text) for text in re.findall(r"data:audio/wav;base64,([^\"]+)", first)]
     loudest = [np.abs(np.fft.rfft(audio.read(sound, "sound")[0][:, 0])).argmax() * 2 for sound in sounds]
     assert loudest == [1000, 2000, 3000, 500]
 
 
 def test_the_page_stays_below_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where not everything fits, worst and best take turns, and the worst one is always there."""
+    """Where not everything fits, each slice has fewer; then there are fewer slices; the worst one is always there."""
     scores = scores_of(GAINS)
+    scores.loc[scores["row"].isin(["row0", "row3", "row4", "row11"]), "case"] = "reverb"
     whole = len(page_of(scores))
-    monkeypatch.setattr(report, "PAGE_BYTES", whole // 3)
+    monkeypatch.setattr(listening, "PAGE_BYTES", whole // 2)
     page = page_of(scores)
-    assert len(page) < 0.6 * whole
-    assert shown(page, "worst")[0] == "row1" and shown(page, "best")[0] == "row10"
-    assert len(shown(page, "worst")) - len(shown(page, "best")) in (0, 1)
-    monkeypatch.setattr(report, "PAGE_BYTES", 1)
-    assert shown(page_of(scores), "worst") == ["row1"]
+    assert len(page) < 0.75 * whole
+    assert shown(page) == {
+        "overall": (["row1"], ["row10"]),
+        "noise": (["row1"], ["row10"]),
+        "reverb": (["row11"], ["row4"]),
+    }
+    monkeypatch.setattr(listening, "PAGE_BYTES", 1)
+    assert shown(page_of(scores)) == {"overall": (["row1"], ["row10"])}
 
 
 def test_a_long_utterance_is_cut_and_the_page_says_so() -> None:
-    """Twenty seconds are heard for eight, which stands beside the row."""
-    scores = scores_of(GAINS)
-    scorecard = card_of(scores)
-    page = render(scorecard, scores, [heard(picks(scorecard, scores)[0], seconds=20.0)]).decode()
-    sound = re.search(r"data:audio/flac;base64,([^\"]+)", page)
-    assert sound is not None and len(audio.read(base64.b64decode(sound[1]), "sound")[0]) == 8 * RATE
-    assert "first 8 s of 20.0" in page
+    """Twenty seconds are heard for six, which stands beside the row."""
+    page = page_of(scores_of(GAINS), seconds=20.0)
+    sound = re.search(r"data:audio/wav;base64,([^\"]+)", page)
+    assert sound is not None and len(audio.read(base64.b64decode(sound[1]), "sound")[0]) == 6 * RATE
+    assert "first 6 s of 20.0" in page
 
 
 def test_failures_and_what_was_set_aside_are_listed() -> None:
@@ -189,7 +243,7 @@ def test_names_are_escaped() -> None:
 def test_a_spectrogram_has_frequency_upwards_and_one_scale() -> None:
     """A tone of 2 kHz is a bright line a quarter of the way up; 20 dB less is darker on the same scale."""
     tone = np.sin(2 * np.pi * 2000 * np.arange(RATE) / RATE)
-    top_db = report._levels_db(tone, RATE).max()
+    top_db = listening._levels_db(tone, RATE).max()
     loud, quiet = (
         imread(io.BytesIO(spectrogram(gain * tone, RATE, top_db)))[:, :, :3].sum(axis=2) for gain in (1.0, 0.1)
     )

@@ -1,0 +1,249 @@
+"""The listening page as people open it: in a browser, from disk, with the network off."""
+
+import itertools
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from training.listening import Example, contest, picks, rows_of
+from training.pairs import Labels
+from training.report import render
+from training.scorecard import Scorecard, System, note, summarise
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+client = pytest.importorskip("websockets.sync.client", reason="the DevTools protocol needs the package websockets")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the page cannot be opened in a browser")
+RATE = 16_000
+
+
+class Tab:
+    """One tab, driven by the DevTools protocol; collects what the page complains about and what it asks for."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = client.connect(address, max_size=None)
+        self._numbers = itertools.count(1)
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send one command and wait for its answer."""
+        number = next(self._numbers)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv(timeout=30))
+            self._notice(message)
+            if message.get("id") == number:
+                assert "error" not in message, message
+                return dict(message["result"])
+
+    def js(self, expression: str) -> Any:
+        """The value of an expression, awaited."""
+        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def open(self, page: Path) -> None:
+        """Load a file with the network off, and wait until it is there."""
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+        self.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
+        self.call("Page.navigate", url=page.as_uri())
+        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
+
+    def wait(self, condition: str, seconds: float = 20.0) -> None:
+        """Until a condition of the page holds."""
+        end = time.monotonic() + seconds
+        while not self.js(condition):
+            assert time.monotonic() < end, f"not within {seconds} s: {condition}"
+            time.sleep(0.05)
+
+    def press(self, key: str) -> None:
+        """A key, as the keyboard sends it."""
+        text = {"Enter": "\r"}.get(key, key)
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def _notice(self, message: dict[str, Any]) -> None:
+        method, facts = message.get("method"), message.get("params", {})
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(str(facts["exceptionDetails"]))
+        if method == "Runtime.consoleAPICalled" and facts["type"] in ("error", "warning", "assert"):
+            self.complaints.append(str(facts["args"]))
+        if method == "Log.entryAdded" and facts["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(facts["entry"]["text"])
+        if method == "Network.requestWillBeSent":
+            self.requests.append(facts["request"]["url"])
+
+
+def browse(folder: Path) -> Iterator[Tab]:
+    """A browser of its own with one empty tab; ends with the generator."""
+    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
+               "--autoplay-policy=no-user-gesture-required", "--mute-audio", "--remote-debugging-port=0")  # fmt: skip
+    command = [str(CHROMIUM), *options, f"--user-data-dir={folder}", "about:blank"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        port = folder / "DevToolsActivePort"
+        end = time.monotonic() + 30
+        while not (port.exists() and port.read_text().count("\n")):
+            assert time.monotonic() < end and process.poll() is None, "chromium did not start"
+            time.sleep(0.05)
+        number, path = port.read_text().split("\n")[:2]
+        browser = Tab(f"ws://127.0.0.1:{number}{path}")
+        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+        yield Tab(f"ws://127.0.0.1:{number}/devtools/page/{target}")
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+GAINS = {"new": [0.5, -2.0, 3.0, 1.0, 4.0, -1.0], "old": [0.4, -1.0, 1.0, 1.5, 0.0, -1.5]}
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two learnt systems, one of them the champion, on six rows of two cases; each system sounds as its own tone."""
+    systems = tuple(
+        System(name=name, address=f"file:///{name}", weights_sha256="ab" * 32 if name in GAINS else None)
+        for name in ("unprocessed", *GAINS)
+    )
+    lines = [
+        {
+            "row": f"row{row}", "system": system.name, "case": "reverb" if row % 2 else "noise", "snr_db": 2.0,
+            "speaker": f"s{row % 3}", "noise": f"n{row % 2}", "room": None, "seconds": 0.5, "failed": "{}",
+            "si_sdr": 5.0 + (GAINS[system.name][row] if system.name in GAINS else 0.0),
+        }
+        for system in systems for row in range(6)
+    ]  # fmt: skip
+    scores = pd.DataFrame(lines)
+    slices, cells = summarise(scores, ["si_sdr"], "old", seed=0)
+    card = Scorecard(
+        corpus="file:///corpus", corpus_digest="cd" * 32, rows=6, quarantined=(), systems=systems, champion="old",
+        metrics=(note("si_sdr"),), slices=slices, scores=cells, seed=0, packages={},
+    )  # fmt: skip
+    chosen, t = picks(card, scores), np.arange(RATE // 2) / RATE
+    examples = {}
+    for row in rows_of(chosen):
+        outputs = {name: 0.2 * np.sin(2 * np.pi * (300 + 200 * k) * t) for k, name in enumerate(contest(card).heard)}
+        labels = Labels(id=row, case="noise", snr_db=2.0, speaker="s", noise="n", room=None)
+        examples[row] = Example(labels, 0.1 * np.sin(2 * np.pi * 900 * t), outputs, RATE)
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_bytes(render(card, scores, chosen, examples))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser_tab(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    """The page, opened once for all tests."""
+    for tab in browse(tmp_path_factory.mktemp("profile")):
+        tab.open(page)
+        yield tab
+
+
+def test_every_sound_plays_with_the_network_off(browser_tab: Tab) -> None:
+    """Each audio element starts, can be entered late, and goes on from there; there are four a row."""
+    played = browser_tab.js(
+        """(async () => {
+             const times = [];
+             for (const sound of document.querySelectorAll(".utterance audio")) {
+               sound.muted = true;
+               await sound.play();
+               sound.currentTime = 0.9 * sound.duration;
+               const silent = () => sound.seeking || sound.readyState < 2;
+               while (silent() && !sound.error) await new Promise((next) => setTimeout(next, 10));
+               times.push([sound.error ? sound.error.message : sound.readyState, sound.duration, sound.currentTime]);
+               sound.pause();
+             }
+             return times;
+           })()"""
+    )
+    assert len(played) == 4 * 6
+    assert all(state in (2, 3, 4) and at >= 0.45 for state, _, at in played), played
+    assert [length for _, length, _ in played] == pytest.approx([0.5] * 24, abs=0.02)
+
+
+def test_a_slice_shows_exactly_its_ends_by_paired_difference_to_the_champion(browser_tab: Tab) -> None:
+    """Differences of new to old are 0.1, -1, 2, -0.5, 4, 0.5; the chip of a slice brings its rows, worst first."""
+    seen = """[...document.querySelectorAll("#slice-chips input")].map((chip) => {
+        chip.click();
+        const rows = (where) => [...document.querySelectorAll(where)].filter((one) => one.checkVisibility())
+                                  .map((one) => one.dataset.row);
+        return [chip.nextElementSibling.textContent, rows("#worst .utterance"), rows("#best .utterance"),
+                rows(".utterance").length];
+      })"""
+    assert browser_tab.js(seen) == [
+        ["overall", ["row1", "row3"], ["row4", "row2"], 4],
+        ["noise", ["row0", "row2"], ["row4"], 3],
+        ["reverb", ["row1", "row3"], ["row5"], 3],
+    ]
+
+
+def test_votes_are_cast_by_keyboard_and_saved_as_json(browser_tab: Tab, tmp_path: Path) -> None:
+    """Hear X and A, vote twice; the file names who A, B and X were, and counts what was right."""
+    tab = browser_tab
+    tab.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    tab.js("document.querySelector('[data-play=\"x\"]').focus()")
+    tab.press("1")
+    assert tab.js("document.querySelector('#abx-count').textContent") == "0 votes", "nothing was heard yet"
+    for vote in ("1", "2"):
+        tab.press("x")
+        tab.press("a")
+        tab.wait("document.getElementById('abx-sound').currentTime > 0")
+        tab.press(vote)
+    assert tab.js("document.querySelector('#abx-count').textContent") == "2 votes"
+    assert not tab.js("/\\b(new|old)\\b/.test(document.getElementById('abx').innerText)"), "blind"
+    tab.js("document.getElementById('abx-save').focus()")
+    tab.press("Enter")
+    end = time.monotonic() + 10
+    while not (files := list(tmp_path.glob("abx-votes-*.json"))):
+        assert time.monotonic() < end, "no file was saved"
+        time.sleep(0.05)
+    saved = json.loads(files[0].read_text())
+    votes = saved["votes"]
+    assert [vote["answer"] for vote in votes] == ["a", "b"]
+    assert all({vote["a"], vote["b"]} == {"new", "old"} and vote["x"] in "ab" for vote in votes)
+    assert [vote["correct"] for vote in votes] == [vote["answer"] == vote["x"] for vote in votes]
+    assert saved["tally"]["correct"] == sum(vote["correct"] for vote in votes) and saved["tally"]["votes"] == 2
+    assert (saved["challenger"], saved["opponent"], saved["corpus"]) == ("new", "old", "cd" * 32)
+
+
+def test_x_is_drawn_anew_and_sounds_as_one_of_the_two(browser_tab: Tab) -> None:
+    """Over many trials A and X each take both values, and what X plays is what A or B plays."""
+    browser_tab.js(
+        """(async () => {
+             const press = (what) => document.querySelector(what).click(), sound = document.getElementById("abx-sound");
+             window.same = [];
+             for (let k = 0; k < 40; k++) {
+               const heard = {};
+               for (const letter of "abx") { press(`[data-play="${letter}"]`); heard[letter] = sound.src; }
+               if (heard.a === heard.b) throw Error("A and B are one");
+               window.same.push(heard.x === heard.a ? "a" : heard.x === heard.b ? "b" : "?");
+               press('[data-vote="a"]');
+             }
+           })()"""
+    )
+    assert set(browser_tab.js("window.same")) == {"a", "b"}
+    votes = browser_tab.js("JSON.parse(localStorage.getItem('unmuffle-abx-' + facts.scorecard))")[-40:]
+    assert [vote["x"] for vote in votes] == browser_tab.js("window.same")
+    assert {vote["a"] for vote in votes} == {"new", "old"}
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_nothing_sticks_out_sideways(browser_tab: Tab, width: int) -> None:
+    """On a phone and on a desk the page is as wide as its window; tables scroll inside themselves."""
+    browser_tab.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
+    assert browser_tab.js("document.documentElement.scrollWidth") <= width
+
+
+def test_the_page_complains_of_nothing_and_asks_for_nothing(browser_tab: Tab) -> None:
+    """No error in the console, and no request but for itself, what it carries, and the votes it makes."""
+    browser_tab.js("1")
+    assert browser_tab.complaints == []
+    assert {address.split(":")[0] for address in browser_tab.requests} <= {"file", "data", "blob"}
