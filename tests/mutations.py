@@ -1,21 +1,30 @@
-"""Plants known faults, one at a time, in a copy of the project; the test named beside each must fail.
+"""Plants known faults, one at a time, in copies of the project; the test named beside each must fail.
 
-`make test-mutations` runs this. A fault that no test catches, or a test that fails without any fault, is an error.
+`make test-mutations` runs this. An error is: a fault that no test catches, a test that fails without any fault, and a
+line of this list that fits the project no more.
 """
 
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("simulation", "training", "serving", "components", "pipelines", "tests", "pyproject.toml", "README.md")
+LANES = 2
+"""Copies that are tested at the same time."""
+PASSED, FAILED = 0, 1
+"""Exit codes of pytest; every other one says that the tests could not be run."""
 
 
 class Fault(NamedTuple):
-    """One line of code that somebody got wrong."""
+    """Something that somebody got wrong."""
 
     what: str
     file: str
@@ -25,19 +34,56 @@ class Fault(NamedTuple):
 
 
 FAULTS = (
+    # ---- stores and corpora
     Fault(
         "skip the conditional write to a bucket",
         "simulation/storage.py",
-        'IfNoneMatch="*"',
-        "**{}",
-        "tests/simulation/test_storage.py",
+        'Body=data, IfNoneMatch="*")',
+        "Body=data)",
+        "tests/simulation/test_storage.py::test_create_is_one_conditional_put",
     ),
+    Fault(
+        "a name appears before its bytes are durable",
+        "simulation/folder.py",
+        "        os.fsync(file.fileno())\n",
+        "",
+        "tests/simulation/test_storage.py::test_a_name_appears_only_over_durable_bytes",
+    ),
+    Fault(
+        "overwrite a shard that was committed with other values",
+        "simulation/shards.py",
+        "if not storage.create(commit_address, data) and",
+        "if storage.replace(commit_address, data) and",
+        "tests/simulation/test_shards.py::test_other_values_for_the_same_shard_are_not_reproducible",
+    ),
+    Fault(
+        "tars carry the time of writing",
+        "simulation/shards.py",
+        "member.mtime = 0",
+        "member.mtime = __import__('time').time_ns() % 10**9",
+        "tests/simulation/test_shards.py::test_members_carry_no_circumstance",
+    ),
+    Fault(
+        "size enters the plan digest",
+        "simulation/scenario.py",
+        'exclude={"size", "seed", "speech", "noise", "rirs"}',
+        'exclude={"seed", "speech", "noise", "rirs"}',
+        "tests/simulation/test_draw.py::test_the_plan_digest_ignores_size_and_place",
+    ),
+    Fault(
+        "rows that cannot be rendered are dropped in silence",
+        "simulation/build.py",
+        "quarantined.append(QuarantinedRow(id=row.id, reason=str(error)))",
+        "del error",
+        "tests/simulation/test_build.py::test_rows_that_fail_are_quarantined_with_their_reason",
+    ),
+    # ---- drawing and rendering
     Fault(
         "seed by worker",
         "simulation/chance.py",
-        "digest = hashlib.sha256(canonical_json(key)).digest()",
-        "digest = hashlib.sha256(canonical_json((*key, __import__('os').getpid()))).digest()",
-        "tests/simulation/test_draw.py",
+        "canonical_json(key)).digest()",
+        "canonical_json((*key, __import__('os').getpid()))).digest()",
+        "tests/simulation/test_render.py::test_output_does_not_change_without_a_new_render_version",
     ),
     Fault(
         "one generator for all fields of an operation",
@@ -51,7 +97,14 @@ FAULTS = (
         "simulation/render.py",
         "clean = audio.quantise(mixture.clean * np.float32(gain), bit_depth)",
         "clean = audio.quantise(mixture.clean, bit_depth)",
-        "tests/simulation/test_render.py",
+        "tests/simulation/test_render.py::test_no_peak_passes_the_ceiling_and_the_gain_is_common",
+    ),
+    Fault(
+        "the reverberant side comes half a millisecond late",
+        "simulation/degradations/reverb.py",
+        "wet[rir.onset : rir.onset + len(samples)]",
+        "wet[rir.onset - 4 : rir.onset - 4 + len(samples)]",
+        "tests/simulation/test_degradations.py::test_every_target_is_aligned_with_the_dry_speech",
     ),
     Fault(
         "leak a test speaker into train",
@@ -63,58 +116,67 @@ FAULTS = (
     Fault(
         "a group in two splits is let through",
         "simulation/sources.py",
-        "_refuse_leaks(kind, where, recordings)",
-        "None",
+        "    _refuse_shared_groups(kind, where, recordings)\n    return",
+        "    return",
         "tests/simulation/test_sources.py::test_a_group_in_two_splits_is_refused_by_name",
     ),
+    # ---- training
     Fault(
-        "size enters the plan digest",
-        "simulation/scenario.py",
-        'exclude={"size", "seed", "speech", "noise", "rirs"}',
-        'exclude={"seed", "speech", "noise", "rirs"}',
-        "tests/simulation/test_draw.py",
+        "workers' shares of a batch weigh the same however large they are",
+        "training/loop.py",
+        "(losses.total.sum() * (seat.world / run.recipe.batch_size)).backward()",
+        "losses.total.mean().backward()",
+        "tests/training/test_loop.py::test_two_workers_learn_what_one_learns",
     ),
     Fault(
-        "tars carry the time of writing",
-        "simulation/shards.py",
-        "mtime = 0",
-        "mtime = __import__('time').time_ns() % 10**9",
-        "tests/simulation/test_shards.py",
+        "a resumed run starts with a new optimiser",
+        "training/loop.py",
+        '        self.optimiser.load_state_dict(state["optimiser"])\n',
+        "",
+        "tests/training/test_loop.py::test_a_resumed_run_is_the_undisturbed_run",
     ),
     Fault(
-        "swap clean and noisy in a metric",
-        "training/metrics/stoi.py",
-        "taal_stoi(clean, enhanced,",
-        "taal_stoi(enhanced, clean,",
-        "tests/training/test_metrics.py",
+        "weights are loaded without looking at their digest",
+        "training/checkpoint.py",
+        "    _must_be(hashlib.sha256(weights).hexdigest(), record, address)\n",
+        "",
+        "tests/training/test_checkpoint.py::test_changed_weights_are_refused",
+    ),
+    Fault(
+        "replayed steps are logged again",
+        "training/tracking.py",
+        " if step > self._last(run_id, name)]",
+        "]",
+        "tests/training/test_tracking.py::test_a_step_is_logged_once_even_by_another_process",
+    ),
+    Fault(
+        "rows that a dying worker posted are logged twice",
+        "training/watch.py",
+        'if row["step"] > self.logged:',
+        'if row["step"] > before:',
+        "tests/training/test_watch.py::test_a_worker_that_dies_before_its_commit_logs_nothing_twice",
+    ),
+    # ---- judging
+    Fault(
+        "swap clean and enhanced in a metric",
+        "training/metrics/pesq.py",
+        "itu_pesq(sample_rate, clean, enhanced, band)",
+        "itu_pesq(sample_rate, enhanced, clean, band)",
+        "tests/training/test_metrics.py::test_values_at_5_db_are_the_reference_values",
+    ),
+    Fault(
+        "what could not be scored counts as 0 in the mean",
+        "training/intervals.py",
+        "        scored = np.isfinite(values)\n",
+        "        values = np.nan_to_num(values)\n        scored = np.isfinite(values)\n",
+        "tests/training/test_intervals.py::test_failed_utterances_are_left_out_of_the_mean",
     ),
     Fault(
         "utterances are resampled as if they were independent",
         "training/intervals.py",
         "self.labels = _ways(clusters)",
         "self.labels = _ways([[str(index) for index in range(len(clusters[0]))]])",
-        "tests/training/test_intervals.py",
-    ),
-    Fault(
-        "a stage key forgets its inputs",
-        "components/specs.py",
-        "        return value.sha256\n",
-        '        return ""\n',
-        "tests/components/test_specs.py::test_moving_a_corpus_keeps_the_key_and_changing_it_does_not",
-    ),
-    Fault(
-        "a superseded attempt commits",
-        "components/stage.py",
-        "    stage.check()\n    result = Result(",
-        "    result = Result(",
-        "tests/components/test_stage.py::test_a_superseded_attempt_commits_nothing",
-    ),
-    Fault(
-        "the alias moves before what was deployed is verified",
-        "serving/promotion.py",
-        "        deployer.verify(handle, version)\n        lease.check()\n        move_alias()\n",
-        "        move_alias()\n        deployer.verify(handle, version)\n        lease.check()\n",
-        "tests/serving/test_promotion.py",
+        "tests/training/test_intervals.py::test_the_interval_covers_where_single_utterances_would_mislead",
     ),
     Fault(
         "the gate takes missing scores for a pass",
@@ -126,27 +188,71 @@ FAULTS = (
     Fault(
         "several candidates are judged as if each were alone",
         "serving/verdict.py",
-        "1 - bench.policy.alpha / len(left)",
-        "1 - bench.policy.alpha",
+        "bench.policy.alpha / len(left)",
+        "bench.policy.alpha",
         "tests/serving/test_verdict.py::test_more_candidates_need_stronger_evidence",
     ),
+    # ---- stages and promotion
     Fault(
-        "workers' shares of a batch weigh the same however large they are",
-        "training/loop.py",
-        "losses.total.sum() * (seat.world / run.recipe.batch_size)",
-        "losses.total.mean()",
-        "tests/training/test_loop.py",
+        "a stage key forgets its inputs",
+        "components/specs.py",
+        "        return value.sha256\n",
+        '        return ""\n',
+        "tests/components/test_specs.py::test_moving_a_corpus_keeps_the_key_and_changing_it_does_not",
     ),
     Fault(
-        "weights are loaded without looking at their digest",
-        "training/checkpoint.py",
-        "    _must_be(hashlib.sha256(weights).hexdigest(), record, address)\n",
+        "a stage key forgets how rendering is done",
+        "components/simulate.py",
+        "render_version=RENDER_VERSION",
+        "render_version=1",
+        "tests/components/test_specs.py::test_a_new_render_version_makes_a_new_key",
+    ),
+    Fault(
+        "a superseded attempt commits",
+        "components/stage.py",
+        "    stage.check()\n    result = Result(",
+        "    result = Result(",
+        "tests/components/test_stage.py::test_a_superseded_attempt_commits_nothing",
+    ),
+    Fault(
+        "a lost evaluation writes over its successor's scores",
+        "components/evaluate.py",
+        'storage.join(stage.folder, "scores", str(stage.attempt))',
+        'storage.join(stage.folder, "scores")',
+        "tests/components/test_evaluate.py::test_a_lost_attempt_leaves_the_scores_of_its_successor_alone",
+    ),
+    Fault(
+        "the alias moves before what was deployed is verified",
+        "serving/promotion.py",
+        "        deployer.verify(handle, version)\n        lease.check()\n        move_alias()\n",
+        "        move_alias()\n        deployer.verify(handle, version)\n        lease.check()\n",
+        "tests/serving/test_promotion.py::test_the_alias_moves_only_after_what_was_deployed_has_been_verified",
+    ),
+    Fault(
+        "a promotion whose lock was taken over goes on",
+        "serving/promotion.py",
+        "        lease.check()\n",
         "",
-        "tests/training/test_checkpoint.py",
+        "tests/serving/test_promotion.py::test_a_promotion_whose_lock_was_taken_over_moves_nothing",
+    ),
+    # ---- serving and KFP
+    Fault(
+        "the service answers with weights other than the registered ones",
+        "serving/replica.py",
+        "if found != version.weights_sha256:",
+        "if False:",
+        "tests/serving/test_verification.py::test_a_folder_that_now_holds_another_model_is_refused",
+    ),
+    Fault(
+        "bad audio is answered with HTTP 500",
+        "serving/wire.py",
+        'return 422, "bad_audio"',
+        'return 500, "internal_error"',
+        "tests/serving/test_app.py::test_a_bad_request_is_answered_with_one_paragraph_of_json",
     ),
     Fault(
         "KFP tasks install packages",
-        "components/train.py",
+        "components/steps.py",
         "install_kfp_package=False",
         "install_kfp_package=True",
         "tests/pipelines/test_pipeline.py::test_no_task_installs_anything",
@@ -155,44 +261,64 @@ FAULTS = (
 
 
 def main() -> int:
-    """Every fault in turn; the number that got through is the exit code."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
-        for name in COPIED:
-            source = ROOT / name
-            (shutil.copytree if source.is_dir() else shutil.copy2)(source, copy / name)
-        sound = _passes(copy, sorted({fault.test for fault in FAULTS}))
-        if not sound:
-            print("the named tests fail without any fault planted")
+    """Every fault in turn; the number of those that got through, or could not be planted, is the exit code."""
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(LANES) as pool:
+        free: SimpleQueue[Path] = SimpleQueue()
+        for lane in range(LANES):
+            free.put(_copy(Path(folder, str(lane))))
+        sound = free.get()
+        if (code := _tested(sound, sorted({fault.test for fault in FAULTS}))) != PASSED:
+            print(f"the named tests do not pass without any fault planted (exit code {code} of pytest)")
             return 1
-        survivors = [fault for number, fault in enumerate(FAULTS, 1) if not _caught(copy, fault, number)]
-    print(f"{len(FAULTS) - len(survivors)} of {len(FAULTS)} faults caught")
-    return len(survivors)
+        free.put(sound)
+        outcomes = list(pool.map(lambda fault: _in_a_copy(free, fault), FAULTS))
+    print(f"{outcomes.count('caught')} of {len(FAULTS)} faults caught")
+    return len(FAULTS) - outcomes.count("caught")
 
 
-def _caught(copy: Path, fault: Fault, number: int) -> bool:
+def _copy(folder: Path) -> Path:
+    folder.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy2)(source, folder / name)
+    return folder
+
+
+def _in_a_copy(free: "SimpleQueue[Path]", fault: Fault) -> str:
+    """One fault at a time in each copy."""
+    copy = free.get()
+    try:
+        return _outcome(copy, fault)
+    finally:
+        free.put(copy)
+
+
+def _outcome(copy: Path, fault: Fault) -> str:
     """Plant a fault, run its test, and take the fault out again."""
-    path = copy / fault.file
+    began, path = time.monotonic(), copy / fault.file
     text = path.read_text()
     if fault.right not in text:
-        print(f"{number:2} STALE     {fault.what}: {fault.file} has no {fault.right!r}")
-        return False
-    path.write_text(text.replace(fault.right, fault.wrong, 1))
-    try:
-        caught = not _passes(copy, [fault.test])
-    finally:
-        path.write_text(text)
-    print(f"{number:2} {'caught' if caught else 'SURVIVED':9} {fault.what} ({fault.test})", flush=True)
-    return caught
+        outcome = "STALE"  # the line was rewritten: plant the fault in the new one
+    else:
+        path.write_text(text.replace(fault.right, fault.wrong, 1))
+        try:
+            outcome = {PASSED: "SURVIVED", FAILED: "caught"}.get(_tested(copy, [fault.test]), "BROKEN")
+        finally:
+            path.write_text(text)
+    print(f"{outcome:8} {time.monotonic() - began:3.0f} s  {fault.what} ({fault.test})", flush=True)
+    return outcome
 
 
-def _passes(copy: Path, tests: list[str]) -> bool:
-    """Whether these tests pass on the copy, which shadows the installed project."""
+def _tested(copy: Path, tests: list[str]) -> int:
+    """Exit code of pytest for these tests on the copy, which shadows the installed project, in child processes too."""
     words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]
-    done = subprocess.run([*words, "-m", "not long"], cwd=copy, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [*words, "-m", "not long"], cwd=copy, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode not in (PASSED, FAILED) or (done.returncode == FAILED and len(tests) > 1):
         print(done.stdout[-2000:], done.stderr[-2000:])
-    return done.returncode == 0
+    return done.returncode
 
 
 if __name__ == "__main__":
