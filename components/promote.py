@@ -60,15 +60,24 @@ def _kept_verdict(spec: PromoteSpec, stage: Stage, names: tuple[str, ...], champ
 
     address = _verdict_address(stage)
     if not storage.exists(address):
-        scores = _scores_beside(spec.scorecard.address)
+        scores = scores_beside(spec.scorecard.address)
         candidates = [name for name in names if name != champion]
-        fresh = verdict(scores, champion, candidates, Policy.parse(spec.policy, "policy"))
+        seen = looks_with(stage.store, spec.scorecard.address, stage.key)
+        fresh = verdict(scores, champion, candidates, Policy.parse(spec.policy, "policy"), looks=seen)
         stage.check()
         storage.create(address, fresh.canonical())
     return Verdict.parse(storage.read(address), address)
 
 
-def _scores_beside(scorecard: str) -> Any:
+def looks_with(store: str, scorecard: str, what: str) -> int:
+    """Write down that `what` looked at the corpus of a scorecard; how often that corpus was looked at, now included."""
+    from serving.ledger import record
+    from training.scorecard import Scorecard
+
+    return record(store, Scorecard.parse(storage.read(scorecard), scorecard).corpus_digest, what)
+
+
+def scores_beside(scorecard: str) -> Any:
     """The table of scores that lies beside a scorecard."""
     import pandas as pd
 

@@ -20,6 +20,7 @@ def outcome(address: str) -> Answer:
     verdict = Verdict.parse(storage.read(outputs["verdict"]), outputs["verdict"])
     report = storage.join(outputs["scorecard"].rpartition("/")[0], "report.html")
     lines = [f"Verdict: {verdict.reason}"]
+    lines += [f"Warning: {warning}" for warning in verdict.warnings]
     if verdict.winner:
         others = (each for each in verdict.judgements if each.candidate != verdict.winner)
         lines += [f"         {each.candidate} {each.reason}" for each in others]
@@ -50,8 +51,29 @@ def standing(use: str, home: Home) -> Answer:
     service = running(home)
     rows = [(alias, held.get(alias, "none")) for alias in ALIASES]
     rows.append(("serving now", f"{service.version} at {service.address}" if service else "nothing"))
-    data = {"use": use, "aliases": held, "service": service.model_dump(mode="json") if service else None}
+    looked, most = _looks(use, home.store)
+    rows.append(("looks at the gate corpus", f"{looked}, to be replaced after {most}" if looked else "none"))
+    data: dict[str, Any] = {
+        "use": use,
+        "aliases": held,
+        "service": service.model_dump(mode="json") if service else None,
+    }
+    data |= {"gate_looks": looked, "most_gate_looks": most}
     return Answer(data, table(use, ("", "version"), rows))
+
+
+def _looks(use: str, store: str) -> tuple[int, int]:
+    """How often the pinned gate corpus of a use was looked at, and how often its policy lets it be."""
+    from components.evaluate import gate_of
+    from serving.ledger import looks
+    from serving.policy import policy_for
+    from simulation.errors import NotThere
+
+    try:
+        seen = looks(store, gate_of(None, store, use).sha256)
+    except NotThere:
+        seen = 0
+    return seen, policy_for(use).most_looks
 
 
 def corpus_facts(address: str) -> Answer:
