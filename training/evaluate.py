@@ -1,7 +1,7 @@
 """Versions x corpus -> scorecard: every system on every row, every metric, on Ray.
 
-The three results lie at one address: `scores.parquet`, `report.html` and, written last, `scorecard.json`; without the
-last one the others do not count.
+The results lie at one address: `scores.parquet`, `timing.json`, `report.html` and, written last, `scorecard.json`;
+without the last one the others do not count.
 """
 
 import io
@@ -16,6 +16,7 @@ from ray.exceptions import RayTaskError
 from simulation import storage
 from simulation.cluster import cluster, fraction
 from simulation.errors import BadSetting, UnknownName, UnmuffleError
+from simulation.schema import Schema, canonical_json
 from training.baselines import BASELINES
 from training.checkpoint import load_version, version_record
 from training.listening import Example, contest, picks, rows_of
@@ -33,6 +34,23 @@ Progress = Callable[[int, int], None]
 """Called with how many scorings are done, and how many there are (rows x systems)."""
 
 
+class Timing(Schema):
+    """What one metric took; it differs from run to run, so it is no part of the scorecard and its digest."""
+
+    metric: str
+    scorings: int
+    computed: int
+    """The others were in the cache."""
+    total_s: float
+    """Of the computed ones, on one thread each."""
+
+    @classmethod
+    def of(cls, metric: str, took_s: Sequence[Mapping[str, float]]) -> "Timing":
+        """From the seconds of each scoring, by metric."""
+        computed = [each[metric] for each in took_s if metric in each]
+        return cls(metric=metric, scorings=len(took_s), computed=len(computed), total_s=sum(computed))
+
+
 def evaluate(
     systems: Mapping[str, str],
     corpus: Readable,
@@ -42,12 +60,15 @@ def evaluate(
     metrics: Sequence[str] = STANDARD,
     workers: int = 2,
     seed: int = 0,
+    cache: str | None = None,
     progress: Progress | None = None,
 ) -> Scorecard:
     """Score `systems` (name to a version's address, or to a baseline's name) on a corpus; write the results at `out`.
 
     The rows `unprocessed` and `spectral_subtraction` are always there. `champion` names the system that the others are
     also compared with; `workers` is how many tasks run at a time; `seed` is the bootstrap's.
+    With a `cache` (an address) every value is computed once for the same audio: an evaluation that was broken off goes
+    on where it was, and an unchanged one does no metric work.
     """
     out = storage.normal(out)
     described = _described(systems, champion, metrics)
@@ -55,7 +76,7 @@ def evaluate(
     storage.delete(storage.join(out, "scorecard.json"))
     with cluster():
         shared = ray.put(corpus)
-        scores = _score_all(shared, labels, described, metrics, workers, progress)
+        scores, timing = _score_all(shared, labels, described, metrics, workers, cache, progress)
         slices, cells = summarise(scores, metrics, champion, seed)
         scorecard = Scorecard(
             corpus=corpus.address,
@@ -73,6 +94,7 @@ def evaluate(
         chosen = picks(scorecard, scores)
         examples = _listen(shared, labels, scorecard, rows_of(chosen), workers)
     storage.replace(storage.join(out, "scores.parquet"), parquet(scores))
+    storage.replace(storage.join(out, "timing.json"), canonical_json([each.model_dump() for each in timing]))
     storage.replace(storage.join(out, "report.html"), render(scorecard, scores, chosen, examples))
     storage.replace(storage.join(out, "scorecard.json"), scorecard.canonical())
     return scorecard
@@ -113,12 +135,13 @@ def _score_all(
     systems: Sequence[System],
     metrics: Sequence[str],
     workers: int,
+    cache: str | None,
     progress: Progress | None,
-) -> pd.DataFrame:
-    """The table of scores: systems in order, rows in order."""
+) -> tuple[pd.DataFrame, list[Timing]]:
+    """The table of scores, systems in order and rows in order, and what each metric took."""
     starts = range(0, len(labels), ROWS_PER_TASK)
     pieces = [(system, range(start, min(start + ROWS_PER_TASK, len(labels)))) for system in systems for start in starts]
-    calls = [(shared, system.address, tuple(metrics), tuple(rows)) for system, rows in pieces]
+    calls = [(shared, system.address, tuple(metrics), tuple(rows), cache) for system, rows in pieces]
     done, found = 0, {}
     for index, scored in _run(score_rows, calls, workers):
         found[index] = scored
@@ -130,7 +153,8 @@ def _score_all(
         for index, (system, rows) in enumerate(pieces)
         for row, scored in zip(rows, found[index], strict=True)
     ]
-    return _typed(pd.DataFrame(table, columns=[*LABELS, *metrics, "failed"]), metrics)
+    timing = [Timing.of(name, [line["took_s"] for line in table]) for name in metrics]
+    return _typed(pd.DataFrame(table, columns=[*LABELS, *metrics, "failed"]), metrics), timing
 
 
 def _typed(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ It uses one thread, so that no number depends on how many workers there are.
 
 import functools
 import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from training.checkpoint import load_version
 from training.metrics import METRICS, MetricFailed
 from training.models import Enhancer
 from training.pairs import Readable
+from training.score_cache import audio_digest, keep, recall
 
 Enhance = Callable[[Waveform, int], Waveform]
 """A system: a noisy waveform [samples] and its rate (Hz) to an enhanced one of the same length and rate."""
@@ -28,27 +30,50 @@ def system_at(address: str) -> Enhance:
     return BASELINES.get(address) or functools.partial(_enhance, _loaded(address))
 
 
-def score_rows(corpus: Readable, address: str, metrics: Sequence[str], rows: Sequence[int]) -> list[dict[str, Any]]:
-    """The scores of one system on some rows."""
+def score_rows(
+    corpus: Readable, address: str, metrics: Sequence[str], rows: Sequence[int], cache: str | None = None
+) -> list[dict[str, Any]]:
+    """The scores of one system on some rows; values that lie in `cache` (an address) are not computed again."""
     torch.set_num_threads(1)
     enhance = system_at(address)
-    return [score_mixture(corpus.read(row), enhance, metrics) for row in rows]
+    return [score_mixture(corpus.read(row), enhance, metrics, cache) for row in rows]
 
 
-def score_mixture(mixture: Mixture, enhance: Enhance, metrics: Sequence[str]) -> dict[str, Any]:
-    """`seconds`, `level_db`, every metric (None: no value), and `failed`: JSON text, the reasons by metric."""
+def score_mixture(
+    mixture: Mixture, enhance: Enhance, metrics: Sequence[str], cache: str | None = None
+) -> dict[str, Any]:
+    """`seconds`, `level_db`, every metric (None: no value), and `failed`: JSON text, the reasons by metric.
+
+    `took_s` has the seconds that each metric took; one whose value lay in the cache is not in it.
+    """
     enhanced = enhance(mixture.noisy, mixture.sample_rate)
-    values: dict[str, Any] = {
+    digest = audio_digest(mixture.sample_rate, mixture.clean, mixture.noisy, enhanced) if cache else ""
+    known = recall(cache, digest) if cache else {}
+    computed, failed, took_s = _computed(mixture, enhanced, [name for name in metrics if name not in known])
+    if cache and computed:
+        keep(cache, digest, computed)
+    return {
         "seconds": len(mixture.clean) / mixture.sample_rate,
         "level_db": levels.rms_db(mixture.noisy),
+        **{name: known.get(name, computed.get(name)) for name in metrics},
+        "failed": json.dumps(failed, sort_keys=True),
+        "took_s": took_s,
     }
-    failed: dict[str, str] = {}
+
+
+def _computed(
+    mixture: Mixture, enhanced: Waveform, metrics: Sequence[str]
+) -> tuple[dict[str, float], dict[str, str], dict[str, float]]:
+    """Values, reasons of failures and seconds taken, each by metric."""
+    values, failed, took_s = {}, {}, {}
     for name in metrics:
+        start = time.perf_counter()
         try:
             values[name] = METRICS[name].score(mixture.clean, enhanced, mixture.sample_rate, mixture.noisy)
         except MetricFailed as failure:
-            values[name], failed[name] = None, failure.reason
-    return {**values, "failed": json.dumps(failed, sort_keys=True)}
+            failed[name] = failure.reason
+        took_s[name] = time.perf_counter() - start
+    return values, failed, took_s
 
 
 def enhance_row(corpus: Readable, row: int, addresses: Sequence[str]) -> tuple[Mixture, list[Waveform]]:

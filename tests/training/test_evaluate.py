@@ -94,10 +94,10 @@ def scores_at(out: str) -> pd.DataFrame:
 
 
 def test_an_evaluation_leaves_scorecard_scores_and_page(finished: tuple[Scorecard, str]) -> None:
-    """Three objects at the address, and the scorecard reads back as what was returned."""
+    """Four objects at the address, and the scorecard reads back as what was returned."""
     scorecard, out = finished
     names = {stored.address.removeprefix(out + "/") for stored in storage.listing(out)}
-    assert names == {"scorecard.json", "scores.parquet", "report.html"}
+    assert names == {"scorecard.json", "scores.parquet", "timing.json", "report.html"}
     assert Scorecard.parse(storage.read(storage.join(out, "scorecard.json")), "scorecard.json") == scorecard
 
 
@@ -161,7 +161,7 @@ def test_the_scorecard_is_written_last(
     monkeypatch.setattr(storage, "replace", watched)
     evaluate({}, Pairs.open(str(folder)), out, metrics=["si_sdr"])
     assert written[-1] == ("scorecard.json", False)
-    assert {name for name, _ in written} == {"scores.parquet", "report.html", "scorecard.json"}
+    assert {name for name, _ in written} == {"scores.parquet", "timing.json", "report.html", "scorecard.json"}
     assert not any(stale_there for _, stale_there in written)
 
 
@@ -201,6 +201,29 @@ def test_what_cannot_be_evaluated_is_refused_before_anything_is_written(
     with pytest.raises(error, match=text):
         evaluate(systems, Pairs.open(str(folder)), str(tmp_path / "out"), **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
+
+
+def timing_at(out: str) -> dict[str, dict[str, float]]:
+    """What each metric took."""
+    return {each["metric"]: each for each in json.loads(storage.read(storage.join(out, "timing.json")))}
+
+
+def test_a_second_scoring_of_an_unchanged_set_does_no_metric_work(
+    finished: tuple[Scorecard, str], folder: Path, version: str, tmp_path: Path
+) -> None:
+    """With a cache only failures are tried again; the results are the same bytes as without one."""
+    cache, outs = str(tmp_path / "cache"), [storage.normal(str(tmp_path / name)) for name in ("first", "second")]
+    for out in outs:
+        evaluate({"gru_mask/1": version}, Pairs.open(str(folder)), out, cache=storage.normal(cache))
+    first, second = (timing_at(out) for out in outs)
+    failures = 3  # the pair with a silent clean, in every system
+    for name in STANDARD:
+        assert (first[name]["scorings"], first[name]["computed"]) == (3 * (SPEAKERS * TAKES + 1),) * 2
+        assert second[name]["computed"] == failures and 0 < second[name]["total_s"] < first[name]["total_s"]
+    for name in ("scores.parquet", "scorecard.json", "report.html"):
+        assert {storage.read(storage.join(out, name)) for out in outs} == {
+            storage.read(storage.join(finished[1], name))
+        }
 
 
 # ---- one row --------------------------------------------------------------------------------------------------------
