@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-long test-mutations lint types contracts clean
+.PHONY: setup bench-metrics demo test test-long test-mutations lint types contracts clean
 
 setup: $(READY)
 
@@ -34,6 +34,9 @@ test-long: $(READY)     ## whole pipelines, kill storms
 
 test-mutations: $(READY)   ## plants each listed fault and names the test that catches it
 	$(BIN)/python tests/mutations.py
+
+bench-metrics: $(READY)   ## utterances per second and core of every metric
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/metrics.py
 
 clean:
 	rm -rf .venv .unmuffle build dist
