@@ -250,6 +250,21 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    model: Annotated[list[str], typer.Argument(help="Two or more: champion, dm/3, or addresses of versions' folders.")],
+    metric: Annotated[str, typer.Option(help="Metric to rank by (see `unmuffle metrics`).")] = "si_sdr",
+    gate_corpus: Annotated[str, typer.Option(help="<address>#<digest>. Default: the use's pinned one.")] = "",
+    use: UseOption = "denoise-16k",
+    store: StoreOption = "",
+    as_json: Json = False,
+) -> None:
+    """Rank versions on the gate corpus, with paired intervals and how often each comes first."""
+    from pipelines.compare import compare as compared
+
+    _print(compared(model, gate_corpus, metric, use, _store(store)), as_json)
+
+
+@app.command()
 def promote(
     model: Annotated[list[str], typer.Argument(help="Candidates: dm/3, or addresses of registered versions.")],
     gate_corpus: Annotated[str, typer.Option(help="<address>#<digest>. Default: the use's pinned one.")] = "",

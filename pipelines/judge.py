@@ -51,7 +51,7 @@ def gate(models: Sequence[str], gate_corpus: str, use: str, store: str) -> str:
             "Name registered versions, such as dm/3; `unmuffle models` lists them."
         )
     candidates = tuple(Input(address=version.address, sha256=version.weights_sha256) for version in versions)
-    corpus = _gate(gate_corpus, use, store)
+    corpus = gate_asked(gate_corpus, use, store)
     with cluster():
         scorecard = scored(candidates, corpus, use, store)
         return decided(scorecard, candidates, use, store)
@@ -66,7 +66,7 @@ def roll_back(use: str, store: str) -> Any:
         return rollback(Tracking(), LocalServe(Home.current()), store, use)
 
 
-def _gate(asked: str, use: str, store: str) -> Input:
+def gate_asked(asked: str, use: str, store: str) -> Input:
     """The gate corpus that was asked for, else the pinned one; there is no corpus here to pin a new one from."""
     if asked:
         return Input.of(pinned(asked))
