@@ -19,6 +19,7 @@ from simulation.errors import BadSetting, UnknownName, UnmuffleError
 from simulation.schema import Schema, canonical_json
 from training.baselines import BASELINES
 from training.checkpoint import load_version, version_record
+from training.harmless import WithHarmless
 from training.listening import Example, contest, picks, rows_of
 from training.metrics import METRICS, STANDARD
 from training.pairs import Labels, Readable, labels_of, set_aside
@@ -61,6 +62,7 @@ def evaluate(
     workers: int = 2,
     seed: int = 0,
     cache: str | None = None,
+    harmless: int = 0,
     progress: Progress | None = None,
 ) -> Scorecard:
     """Score `systems` (name to a version's address, or to a baseline's name) on a corpus; write the results at `out`.
@@ -68,10 +70,12 @@ def evaluate(
     The rows `unprocessed` and `spectral_subtraction` are always there. `champion` names the system that the others are
     also compared with; `workers` is how many tasks run at a time; `seed` is the bootstrap's.
     With a `cache` (an address) every value is computed once for the same audio: an evaluation that was broken off goes
-    on where it was, and an unchanged one does no metric work.
+    on where it was, and an unchanged one does no metric work. `harmless` adds so many rows of each do-no-harm case.
     """
     out = storage.normal(out)
     described = _described(systems, champion, metrics)
+    quarantined = set_aside(corpus)
+    corpus = WithHarmless(corpus, harmless) if harmless else corpus
     labels = labels_of(corpus)
     storage.delete(storage.join(out, "scorecard.json"))
     with cluster():
@@ -82,7 +86,7 @@ def evaluate(
             corpus=corpus.address,
             corpus_digest=corpus.digest,
             rows=len(labels),
-            quarantined=set_aside(corpus),
+            quarantined=quarantined,
             systems=described,
             champion=champion,
             metrics=tuple(note(name) for name in metrics),

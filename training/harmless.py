@@ -1,0 +1,94 @@
+"""Rows on which a system has little or nothing to do: clean and nearly clean input, silence, and a minute at once.
+
+They are made from the rows of a corpus, are opt-in, and count in no slice but their own (`training.slices.HARMLESS`).
+A system that does well on average and mutes, colours or breaks these is one that people switch off.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from simulation.degradations.base import Mixture
+from simulation.levels import from_db
+from training.pairs import Labels, Readable, labels_of
+from training.slices import HARMLESS
+
+HIGH_SNR_DB = 30.0
+"""Mean power of the clean over that of the white noise that is added: a quiet room."""
+LONG_S = 60.0
+CASES = ("clean", "high_snr", "silence", "long_60s")
+"""What they are called, after `HARMLESS`: the clean as it is; with faint noise; zeros; noisy rows one after another."""
+
+
+@dataclass(frozen=True)
+class WithHarmless:
+    """A corpus and, after its own rows, `count` rows of each case; the same rows every time."""
+
+    corpus: Readable
+    count: int
+    entries: list[Labels] = field(init=False)
+    """The corpus's own labels, then those of the added rows."""
+
+    def __post_init__(self) -> None:
+        """Label what is added: who speaks is known, but for a minute, which has several speakers."""
+        own = labels_of(self.corpus)
+        added = [
+            Labels(
+                id=f"{HARMLESS}{case}-{number}",
+                case=HARMLESS + case,
+                snr_db=None,
+                speaker=None if case == "long_60s" else own[self._source(number)].speaker,
+                noise=None,
+                room=None,
+            )
+            for case in CASES
+            for number in range(self.count)
+        ]
+        object.__setattr__(self, "entries", [*own, *added])
+
+    @property
+    def address(self) -> str:
+        """The corpus's."""
+        return self.corpus.address
+
+    @property
+    def digest(self) -> str:
+        """The corpus's own: what is added follows from it."""
+        return self.corpus.digest
+
+    def read(self, index: int) -> Mixture:
+        """One row, of the corpus or made from it."""
+        size = len(self.corpus.entries)
+        if index < size:
+            return self.corpus.read(index)
+        case, number = CASES[(index - size) // self.count], (index - size) % self.count
+        if case == "long_60s":
+            return self._long(self._source(number))
+        source = self.corpus.read(self._source(number))
+        clean = np.zeros_like(source.clean) if case == "silence" else source.clean
+        noise = _white(clean, number) if case == "high_snr" else 0.0
+        return Mixture(clean, (clean + noise).astype(clean.dtype), source.sample_rate)
+
+    def _source(self, number: int) -> int:
+        """Rows of the corpus, evenly spaced."""
+        return number * len(self.corpus.entries) // self.count
+
+    def _long(self, start: int) -> Mixture:
+        """Rows of one sample rate in order, round and round from one of them, until there is a minute."""
+        first = self.corpus.read(start)
+        parts, samples, index = [first], len(first.clean), start
+        while samples < LONG_S * first.sample_rate:
+            index = (index + 1) % len(self.corpus.entries)
+            following = self.corpus.read(index)
+            if following.sample_rate == first.sample_rate:
+                parts.append(following)
+                samples += len(following.clean)
+        size = int(LONG_S * first.sample_rate)
+        clean, noisy = (np.concatenate([getattr(part, side) for part in parts])[:size] for side in ("clean", "noisy"))
+        return Mixture(clean, noisy, first.sample_rate)
+
+
+def _white(clean: np.ndarray, seed: int) -> np.ndarray:
+    """White noise `HIGH_SNR_DB` below a waveform."""
+    noise = np.random.default_rng(seed).standard_normal(len(clean))
+    return np.asarray(noise * np.sqrt(np.mean(np.square(clean, dtype=np.float64)) / from_db(HIGH_SNR_DB)))
