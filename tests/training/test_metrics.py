@@ -92,6 +92,15 @@ def test_the_float_convention_of_the_composites_is_kept() -> None:
         METRICS["cbak"].score(32768 * CLEAN, 32768 * NOISY, RATE)
 
 
+def test_the_composites_are_those_of_the_published_script() -> None:
+    """Where no limit hides them: the values that CMGAN's evaluation gives for the same pair."""
+    clean = with_noise(CLEAN, 20)
+    enhanced = clean + 0.3 * np.std(clean) * np.random.default_rng(6).standard_normal(len(clean))
+    found = {name: METRICS[name].score(clean, enhanced, RATE) for name in ("csig", "cbak", "covl", "seg_snr")}
+    expected = {"csig": 3.8725907, "cbak": 2.7177560, "covl": 2.9715813, "seg_snr": 3.0800508}
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
 @pytest.mark.parametrize("name", ["csig", "cbak", "covl"])
 def test_a_composite_falls_with_noise(name: str) -> None:
     """On audio with a spectrum to the top all three are within their limits, and less noise is better."""
