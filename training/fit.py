@@ -180,7 +180,7 @@ def work(config: dict[str, Errand]) -> UnmuffleError | None:
     corpora = open_splits(errand.corpus, errand.corpus_digest)
     valid = Batches(corpora["valid"], errand.recipe).whole(errand.recipe.validation_items)
     try:
-        run = resumed(errand)
+        run = resumed(errand, seat.device)
         reporter = Reporter(errand, seat, run)
         train(run, Batches(corpora["train"], errand.recipe), list(valid), seat, reporter.save, reporter.tell)
     except (CheckpointIncompatible, TrainingDiverged, Superseded) as verdict:
@@ -188,9 +188,9 @@ def work(config: dict[str, Errand]) -> UnmuffleError | None:
     return None
 
 
-def resumed(errand: Errand) -> Run:
+def resumed(errand: Errand, device: torch.device) -> Run:
     """The run as its last checkpoint left it, or a new one."""
-    run, checkpoint = Run(errand.recipe), ray.train.get_checkpoint()
+    run, checkpoint = Run(errand.recipe, device), ray.train.get_checkpoint()
     if checkpoint is None:
         return run
     with checkpoint.as_directory() as folder:
@@ -201,7 +201,7 @@ def resumed(errand: Errand) -> Run:
                     f"The checkpoint {checkpoint.path} has {fact} {facts[fact]}, this run has {errand.facts[fact]}. "
                     "Give the run another name, or remove that run's folder."
                 )
-        run.resume(torch.load(Path(folder, STATE), weights_only=True))
+        run.resume(torch.load(Path(folder, STATE), map_location="cpu", weights_only=True))
     return run
 
 

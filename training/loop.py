@@ -54,10 +54,11 @@ class Progress:
 class Run:
     """Everything that changes while training, and nothing else: what a checkpoint holds."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device | None = None) -> None:
+        """Weights are drawn on the CPU, so that they are the same on any device, and then moved."""
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
-        self.learner = Learner(recipe.model.build(), recipe.objective.build())
+        self.learner = Learner(recipe.model.build(), recipe.objective.build()).to(device or "cpu")
         self.optimiser = torch.optim.AdamW(
             self.learner.parameters(), recipe.learning_rate, recipe.betas, weight_decay=recipe.weight_decay
         )
@@ -96,7 +97,7 @@ def train(
     `save` is called by all workers together, `tell` by rank 0. Raises TrainingDiverged before anything is spoilt.
     """
     recipe, tally, clock = run.recipe, Tally(seat), Clock(run)
-    learner = distributed(run.learner.to(seat.device).train(), seat)
+    learner = distributed(run.learner.train(), seat)
     for batch in batches.stream(run.step, seat.rank, seat.world):
         losses, norm = update(run, learner, batch, seat)
         tally.add(losses, norm)

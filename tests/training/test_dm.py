@@ -168,6 +168,7 @@ def test_attention_adds_what_shaw_adds() -> None:
     """The bias of two places is the query times the embedding of their distance, over the root of the width."""
     torch.manual_seed(0)
     attention = RelativeAttention(8, 2, 3, dropout=0.0)
+    torch.nn.init.normal_(attention.distances.weight)
     query = torch.randn(2, 2, 6, 4)
     bias = attention.bias(query)
     for here, there in [(0, 5), (5, 0), (2, 2), (3, 4)]:
@@ -180,4 +181,4 @@ def test_a_seeded_forward_pass_gives_the_pinned_number() -> None:
     assert small()(noise()).square().mean().sqrt().item() == pytest.approx(PINNED, rel=1e-5)
 
 
-PINNED = 0.05218326893635367
+PINNED = 0.052191548929335016

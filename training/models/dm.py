@@ -47,7 +47,8 @@ class Dm(Enhancer):
     Deviations: attention runs along time and along frequency, as papers of this line describe; the published MP-SENet
     code mixes the items of a batch. `tie_head=False` (the default) gives the map a 1x1 head of its own: fully tied, the
     mask logit and the mapped magnitude are one tensor, whose normalisation forgets how loud the utterance is. The
-    relative positions stop at 512 frames (6.4 s at the smoke recipe's hop, 3.2 s at the paper's); beyond, all are far.
+    embeddings of distances start at zero, since training on 2 s never meets the longer ones. Distances beyond 512
+    frames (3.2 s) count as 512.
     """
 
     class Config(ModelConfig):

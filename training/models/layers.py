@@ -54,8 +54,9 @@ class FeedForward(nn.Sequential):
 class RelativeAttention(nn.Module):
     """Self-attention whose logits also know how far apart two places are (Shaw et al. 2018, as CMGAN uses it).
 
-    Distances beyond `reach` share the embedding of the farthest one. Sequences stand along the second axis, so no item
-    of a batch can see another.
+    Distances beyond `reach` share the embedding of the farthest one. Embeddings start at zero, not at random: a
+    distance longer than any training piece then stays neutral. Sequences stand along the second axis, so no item of a
+    batch can see another.
     """
 
     def __init__(self, channels: int, heads: int, reach: int, dropout: float) -> None:
@@ -66,6 +67,7 @@ class RelativeAttention(nn.Module):
         self.key_value = nn.Linear(channels, 2 * channels, bias=False)
         self.out = nn.Linear(channels, channels)
         self.distances = nn.Embedding(2 * reach + 1, channels // heads)
+        nn.init.zeros_(self.distances.weight)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_SLC: Sequences) -> Sequences:
