@@ -24,6 +24,7 @@ def score(models: Sequence[str], corpus: str, pairs: str, out: str, use: str) ->
     from simulation.corpus import Corpus
     from training.evaluate import evaluate
     from training.pairs import Pairs
+    from training.score_cache import FOLDER
 
     readable = Pairs.open(pairs) if pairs else Corpus.open(_test_split(corpus))
     tracking = Tracking()
@@ -35,6 +36,7 @@ def score(models: Sequence[str], corpus: str, pairs: str, out: str, use: str) ->
             readable,
             storage.normal(out),
             workers=Compute.current().workers,
+            cache=storage.join(Home.current().store, FOLDER),
             progress=progress("evaluate"),
         )
 
