@@ -86,17 +86,22 @@ class Watch:
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
+        if self._error is None:
+            self._look()  # at what was committed since the last look
         ray.kill(self.mailbox)
         if kind is None and self._error is not None:
             raise self._error
 
     def _watch(self) -> None:
+        while self._error is None and not self._stop.wait(INTERVAL_S):
+            self._look()
+
+    def _look(self) -> None:
         try:
-            while not self._stop.wait(INTERVAL_S):
-                line, rows = ray.get(self.mailbox.take.remote())
-                if line is not None and self.progress is not None:
-                    self.progress(line)
-                self.hand_on(rows)
+            line, rows = ray.get(self.mailbox.take.remote())
+            if line is not None and self.progress is not None:
+                self.progress(line)
+            self.hand_on(rows)
         except Exception as error:
             self._error = error
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from simulation.cluster import ClusterInfo
 from training.watch import Mailbox, Row, Watch
@@ -50,3 +51,15 @@ def test_a_worker_that_dies_before_its_commit_logs_nothing_twice(
         with Watch(f"file://{tmp_path}/logged.json", log, None) as watch:
             watch.hand_on(mailbox.take()[1] or rows(2, 4, 6, 8))
     assert logged == [2, 4, 6, 8]
+
+
+def test_what_was_committed_right_before_the_end_is_logged_too(ray_cluster: ClusterInfo, tmp_path: Path) -> None:
+    """A run that is refused just after a checkpoint has its rows in the record, though nobody looked in between."""
+    logged: list[int] = []
+    with (
+        pytest.raises(KeyError),
+        Watch(f"file://{tmp_path}/x", lambda values, step: logged.append(step), None) as watch,
+    ):
+        ray.get([watch.mailbox.wait.remote(rows(2)), watch.mailbox.committed.remote(2)])
+        raise KeyError
+    assert logged == [2]
