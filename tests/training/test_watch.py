@@ -7,6 +7,7 @@ import pytest
 import ray
 
 from simulation.cluster import ClusterInfo
+from training import watch
 from training.watch import Mailbox, Row, Watch
 
 
@@ -48,18 +49,18 @@ def test_a_worker_that_dies_before_its_commit_logs_nothing_twice(
     mailbox.wait(rows(6, 8))
     mailbox.committed(8)
     for _ in range(2):
-        with Watch(f"file://{tmp_path}/logged.json", log, None) as watch:
-            watch.hand_on(mailbox.take()[1] or rows(2, 4, 6, 8))
+        with Watch(f"file://{tmp_path}/logged.json", log, None) as one:
+            one.hand_on(mailbox.take()[1] or rows(2, 4, 6, 8))
     assert logged == [2, 4, 6, 8]
 
 
-def test_what_was_committed_right_before_the_end_is_logged_too(ray_cluster: ClusterInfo, tmp_path: Path) -> None:
+def test_what_was_committed_right_before_the_end_is_logged_too(
+    ray_cluster: ClusterInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that is refused just after a checkpoint has its rows in the record, though nobody looked in between."""
+    monkeypatch.setattr(watch, "INTERVAL_S", 60.0)
     logged: list[int] = []
-    with (
-        pytest.raises(KeyError),
-        Watch(f"file://{tmp_path}/x", lambda values, step: logged.append(step), None) as watch,
-    ):
-        ray.get([watch.mailbox.wait.remote(rows(2)), watch.mailbox.committed.remote(2)])
+    with pytest.raises(KeyError), Watch(f"file://{tmp_path}/x", lambda values, step: logged.append(step), None) as one:
+        ray.get([one.mailbox.wait.remote(rows(2)), one.mailbox.committed.remote(2)])
         raise KeyError
     assert logged == [2]
