@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,15 @@ class Demo:
         self.environment["UNMUFFLE_HOME"] = str(folder / "home")
         self.home = Home(folder / "home")
         self.said = self.python("-m", "pipelines.demo")
+        self.lay_out_what_the_readme_names()
+
+    def lay_out_what_the_readme_names(self) -> None:
+        """A noisy recording, and a folder of pairs: the one that the demo enhanced."""
+        heard = self.home.path / "demo"
+        shutil.copy(heard / "noisy.flac", self.folder / "noisy.flac")
+        for side in ("clean", "noisy"):
+            (self.folder / "pairs" / side).mkdir(parents=True)
+            shutil.copy(heard / f"{side}.flac", self.folder / "pairs" / side / "utterance.flac")
 
     def python(self, *words: str, code: int = 0) -> str:
         """Run Python with these words in the demo's folder; its output."""
