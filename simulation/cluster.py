@@ -1,9 +1,10 @@
 """The one door to a Ray cluster: use this process's, join the one that is named or the home's own, else start one.
 
 A home has one local cluster, described in `<home>/ray/cluster.json`; whoever starts it exports how to join it and stops
-it at the end. It asks for a token of the home's own (`<home>/ray/token`), sends no usage statistics, and keeps its
-session folder below a short temporary path, because the names of unix sockets end at 107 characters; that folder is
-removed at the end, by `simulation.guard` if its starter was killed, or by the next start if both were.
+it at the end, when those who joined have left. It asks for a token of the home's own (`<home>/ray/token`), sends no
+usage statistics, and keeps its session folder below a short temporary path, because the names of unix sockets end at
+107 characters; that folder is removed at the end, by `simulation.guard` if its starter was killed, or by the next start
+if both were.
 
 Ray's processes share the fate of the thread that started them: enter `cluster` in one that lives as long as it does.
 """
@@ -21,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -58,6 +60,8 @@ ANSWER_S = 2.0
 """How long a cluster may take to accept a connection."""
 WORKER_S = 120.0
 """How long a worker may take to say which code it runs."""
+POLL_S = 0.5
+"""How often a starter looks whether the joiners have left."""
 GONE_S = 15.0
 """How long Ray's processes may take to end when they are told to, before they are killed."""
 
@@ -126,6 +130,7 @@ def _join_or_start(home: Home, cpus: int | None, stack: ExitStack) -> bool:
     if address := os.environ.get("RAY_ADDRESS"):
         ours = _is_of(home, address)
         if ours:
+            stack.enter_context(_among_joiners(home))
             _export(home, _token(home), address)
         _join(address, _forwarded() if ours else {}, stack)
         return False
@@ -134,6 +139,7 @@ def _join_or_start(home: Home, cpus: int | None, stack: ExitStack) -> bool:
         token = _token(home)
         _export(home, token, record.address if record else None)
         if record:
+            stack.enter_context(_among_joiners(home))
             _join(record.address, _forwarded(), stack)
             return False
         _start(home, cpus, stack)
@@ -266,7 +272,31 @@ def _start(home: Home, cpus: int | None, stack: ExitStack) -> None:
     storage.replace(storage.normal(str(_description(home))), record.canonical())
     stack.callback(_forget, home, record)
     guard.enter_context(_guarded(home, folder))
+    stack.callback(_outlast_joiners, home, record)
     os.environ["RAY_ADDRESS"] = address
+
+
+@contextmanager
+def _among_joiners(home: Home) -> Iterator[None]:
+    """Count as one who uses the home's cluster without having started it; the system ends that where we are killed."""
+    with (home.ray / "joined").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def _outlast_joiners(home: Home, record: Record) -> None:
+    """Return when nobody else uses the cluster, and nobody can find it any more."""
+    told = False
+    with (home.ray / "joined").open("a") as file:
+        while True:
+            with _locked(home), suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _forget(home, record)
+                return
+            if not told:
+                log.warning("Another command works in %s, on Ray as started here; waiting for its end.", home.path)
+                told = True
+            time.sleep(POLL_S)
 
 
 @contextmanager

@@ -123,20 +123,23 @@ def test_a_home_has_one_cluster_which_its_starter_ends(tmp_path: Path, command: 
     folder = session_folder(home)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
-    by_description = command(AWS_ENDPOINT_URL="http://other", MLFLOW_TRACKING_URI="http://mlflow").hear()
-    assert by_description["address"] == first["address"] and not by_description["started"]
-    assert by_description["worker"]["AWS_ENDPOINT_URL"] == "http://other"
-    assert by_description["worker"]["MLFLOW_TRACKING_URI"] == "http://mlflow"
-    by_address = command(RAY_ADDRESS=first["address"]).hear()
-    assert by_address["address"] == first["address"] and not by_address["started"]
+    by_description = command(AWS_ENDPOINT_URL="http://other", MLFLOW_TRACKING_URI="http://mlflow")
+    said = by_description.hear()
+    assert said["address"] == first["address"] and not said["started"]
+    assert said["worker"]["AWS_ENDPOINT_URL"] == "http://other"
+    assert said["worker"]["MLFLOW_TRACKING_URI"] == "http://mlflow"
+    by_address = command(RAY_ADDRESS=first["address"])
+    said = by_address.hear()
+    assert said["address"] == first["address"] and not said["started"]
     by_environment = command(tmp_path / "another home", **first["inside"])
     said = by_environment.hear()
     assert said["address"] == first["address"] and not said["started"]
-    assert by_environment.end() == {"restored": True}
+    for joiner in (by_environment, by_address, by_description):
+        assert joiner.end() == {"restored": True}
 
     assert starter.end() == {"restored": True}
     wait_until_gone(first["pids"], folder, seconds=1)
-    assert sorted(path.name for path in (home / "ray").iterdir()) == ["lock", "token"]
+    assert sorted(path.name for path in (home / "ray").iterdir()) == ["joined", "lock", "token"]
 
 
 def test_of_two_commands_at_once_one_starts_and_one_joins(command: Callable[..., Command]) -> None:
@@ -147,6 +150,21 @@ def test_of_two_commands_at_once_one_starts_and_one_joins(command: Callable[...,
     assert said[0]["address"] == said[1]["address"]
     for one in sorted(zip(said, both, strict=True), key=lambda pair: pair[0]["started"]):
         one[1].end()
+
+
+def test_a_starter_waits_for_those_who_joined(command: Callable[..., Command]) -> None:
+    """Of two commands at once, the one that ends first does not pull the cluster from under the other."""
+    starter = command()
+    starter.hear()
+    joiner = command()
+    assert not joiner.hear()["started"]
+    assert starter.process.stdin
+    starter.process.stdin.write("go on\n")
+    starter.process.stdin.flush()
+    with pytest.raises(subprocess.TimeoutExpired):
+        starter.process.wait(3)
+    assert command().hear()["started"] is False
+    assert joiner.end() == {"restored": True}
 
 
 def test_a_terminated_starter_takes_its_cluster_along(tmp_path: Path, command: Callable[..., Command]) -> None:
