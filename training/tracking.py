@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,6 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from simulation import storage
 from simulation.errors import CheckpointIncompatible, NoChampion, NotThere, StorageError, TrackingProblem, UnknownName
@@ -404,8 +404,7 @@ class Tracking:
     @property
     def _shown(self) -> str:
         """The address without user and password."""
-        parts = urlsplit(self.uri)
-        return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]).geturl()
+        return re.sub("(?<=//)[^/]*@", "", self.uri)
 
     def _said(self, error: BaseException) -> str:
         """The first line of a message, without the password; some of MLflow's go on for a page."""

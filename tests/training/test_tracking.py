@@ -276,6 +276,12 @@ def test_a_question_to_a_server_that_is_away_says_what_to_type(home: Home, monke
     assert "secret" not in str(caught.value)
 
 
+def test_a_database_that_cannot_be_made_is_named_as_it_was_given() -> None:
+    """Four slashes are an absolute path."""
+    with pytest.raises(TrackingProblem, match=r"MLflow at sqlite:////proc/nowhere/mlflow\.db does not answer"):
+        Tracking("sqlite:////proc/nowhere/mlflow.db").resolve("champion")
+
+
 def test_a_stage_key_is_registered_once(tracking: Tracking) -> None:
     """A repeated stage gets the version it registered before."""
     first, again, other = registered(tracking), registered(tracking), registered(tracking, "stage-2")
