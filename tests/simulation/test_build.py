@@ -333,9 +333,10 @@ class Driver:
     """A process of its own that builds on a cluster of its own."""
 
     def __init__(self, home: Path, scenario: Scenario, store: str, material: Any, workers: int) -> None:
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, scenario.model_dump_json(), store, *vars(material).values(), str(workers)],
-            env=os.environ | {"UNMUFFLE_HOME": str(home)},
+            env=outside | {"UNMUFFLE_HOME": str(home)},
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
