@@ -87,13 +87,15 @@ def _home() -> Any:
     return Home.current()
 
 
-def _corpus_input(address: str) -> Any:
+def _corpus_input(corpus: str) -> Any:
+    """The corpus below a root: as it was when it had the digest behind a #, else as it stands there now."""
     from components.specs import Input
     from simulation import storage
-    from simulation.corpus import root_digest
+    from simulation.corpus import root_splits
 
-    address = storage.normal(address)
-    return Input(address=address, sha256=root_digest(address))
+    asked = Input.of(corpus) if "#" in corpus else None
+    address = storage.normal(asked.address if asked else corpus)
+    return Input(address=address, sha256=root_splits(address, asked.sha256 if asked else None).digest())
 
 
 def _store(address: str) -> str:
@@ -135,8 +137,7 @@ def run(
     names = tuple(name.strip() for name in recipes.split(",") if name.strip())
     request = Request(scenario=scenario, recipes=names, gate_corpus=gate_corpus, use=use, hours=hours, seed=seed)
     show = partial(print, file=sys.stderr, flush=True)  # this very stream: during the run, sys.stderr is a log file
-    address = run_here(request, _home(), _store(store), show, again=again)
-    _print(outcome(address), as_json)
+    run_here(request, _home(), _store(store), show, lambda address: _print(outcome(address), as_json), again=again)
 
 
 @app.command()
@@ -210,7 +211,7 @@ def replay(
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe (see `unmuffle recipes`).")],
-    corpus: Annotated[str, typer.Option(help="Address of a corpus, as `unmuffle simulate` prints it.")],
+    corpus: Annotated[str, typer.Option(help="Address of a corpus; with #<digest>, as it was when it had that.")],
     store: StoreOption = "",
     workers: Annotated[int, typer.Option(min=0, help="Training workers; 0: this machine's profile.")] = 0,
     again: Annotated[int, typer.Option(min=0, help="Train once more, with a seed higher by this.")] = 0,
@@ -385,7 +386,7 @@ def doctor(
     """Say what is wrong with this set-up, and what to type to mend it."""
     from pipelines.doctor import examine
 
-    checks = list(examine(_home(), port))
+    checks = list(examine(port))
     if as_json:
         typer.echo(json.dumps([check._asdict() for check in checks], indent=2))
     else:

@@ -1,16 +1,24 @@
-"""What is wrong with this set-up: each check says what it found and, if that will not do, what to type."""
+"""What is wrong with this set-up: each check says what it found and, if that will not do, what to type.
+
+A machine may lack any library, so nothing but ours and the standard library is imported before a check needs it.
+"""
 
 import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from importlib import metadata, util
+from importlib import import_module, metadata, util
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from simulation.errors import UnmuffleError
-from simulation.home import Home
 
+if TYPE_CHECKING:
+    from simulation.home import Home
+
+COMPILED = ("numpy", "pyarrow", "pesq", "soundfile", "soxr", "torch", "ray")
+"""Libraries with machine code, which may be installed and still not load: a system library is missing, say."""
+INSTALL = "make setup, or: pip install -c constraints.txt -e ."
 PACKAGES = ("simulation", "training", "serving", "components", "pipelines")
 FREE_GB = 2.0
 """A run of the sample pipeline needs less than half of this."""
@@ -25,19 +33,31 @@ class Check(NamedTuple):
     mend: str = ""
 
 
-def examine(home: Home, port: int) -> Iterator[Check]:
+def examine(port: int) -> Iterator[Check]:
     """All checks, quick ones first. Nothing is changed, but the home is made where there is none yet."""
-    checks: tuple[Callable[[], Check], ...] = (
-        python,
-        requirements,
-        own_packages,
-        lambda: writable(home.path),
-        lambda: store(home.store),
-        lambda: tracking(home.tracking_uri),
-        lambda: free_port(port),
-    )
-    for check in checks:
-        yield check()
+    checks: dict[str, Callable[[], Check]] = {
+        "python": python,
+        "libraries": requirements,
+        "packages": own_packages,
+        "loading": loading,
+        "home": lambda: writable(_home().path),
+        "store": lambda: store(_home().store),
+        "mlflow": lambda: tracking(_home().tracking_uri),
+        "port": lambda: free_port(port),
+    }
+    for name, check in checks.items():
+        try:
+            yield check()
+        except ImportError as error:
+            yield Check(name, False, f"cannot be looked at: {error}", INSTALL)
+        except UnmuffleError as error:  # of the home
+            yield Check(name, False, str(error), "export UNMUFFLE_HOME=<a folder you can write>")
+
+
+def _home() -> "Home":
+    from simulation.home import Home
+
+    return Home.current()
 
 
 def python() -> Check:
@@ -64,7 +84,19 @@ def requirements() -> Check:
         if not one.specifier.contains(version, prereleases=True):
             wrong.append(f"{one.name} is {version}, we need {one.specifier}")
     found = "; ".join(wrong) or f"{len(wanted)} libraries in place"
-    return Check("libraries", not wrong, found, "make setup, or: pip install -c constraints.txt -e .")
+    return Check("libraries", not wrong, found, INSTALL)
+
+
+def loading() -> Check:
+    """Libraries with machine code load on this machine."""
+    wrong = []
+    for name in COMPILED:
+        try:
+            import_module(name)
+        except (ImportError, OSError) as error:  # OSError: a shared library that is not there
+            wrong.append(f"{name}: {error}")
+    found = "; ".join(wrong) or f"{', '.join(COMPILED)} load"
+    return Check("loading", not wrong, found, f"Install what they miss, or again: {INSTALL}")
 
 
 def own_packages() -> Check:

@@ -30,11 +30,13 @@ def score(models: Sequence[str], corpus: str, pairs: str, out: str, use: str) ->
     tracking = Tracking()
     found = [tracking.resolve(model, use) for model in models]
     systems = {version_at(tracking, use, version.address).name: version.address for version in found}
+    out = storage.normal(out)
+    storage.honours_conditional_writes(out)  # a place that takes no writes is known before anything is scored
     with cluster():
         return evaluate(
             systems,
             readable,
-            storage.normal(out),
+            out,
             workers=Compute.current().workers,
             cache=storage.join(Home.current().store, FOLDER),
             progress=progress("evaluate"),

@@ -24,6 +24,7 @@ from components.train import named_recipe
 from simulation import storage
 from simulation.cluster import cluster
 from simulation.errors import BadSetting, NotThere, UnmuffleError
+from simulation.folder import writing
 from simulation.home import Home
 from simulation.schema import Schema, canonical_json
 from training.registry import known_use
@@ -46,35 +47,46 @@ class Request(Schema):
         return hashlib.sha256(canonical_json(self.model_dump(mode="json"))).hexdigest()[:16]
 
 
-def run_here(request: Request, home: Home, store: str, show: Callable[[str], None], again: bool = False) -> str:
+def run_here(
+    request: Request,
+    home: Home,
+    store: str,
+    show: Callable[[str], None],
+    told: Callable[[str], None] = lambda address: None,
+    again: bool = False,
+) -> str:
     """Run `retrain` for this request; returns the address of the last stage's result.
 
-    `again` asks for one more try than were finished so far. Every line that a stage marks is passed to `show`. Raises
-    UnmuffleError with the message of the stage that failed.
+    `again` asks for one more try than were finished so far. Every line that a stage marks is passed to `show`, and the
+    address to `told` at once: the cluster ends later where other commands use it. Raises UnmuffleError with the message
+    of the stage that failed.
     """
     request = _checked(request)
     if again:
         request = _next(request, store)
     key = request.key()
     logs = home.path / "runs" / key
-    logs.mkdir(parents=True, exist_ok=True)
+    with writing(str(logs)):
+        logs.mkdir(parents=True, exist_ok=True)
     storage.delete(stage.error_address(store, key))
     tracking = Tracking()
     parent = tracking.run(key, f"retrain {request.scenario}")
     tracking.params(parent, request.model_dump(mode="json"))
     ok = False
-    try:
-        result = _narrated_run(request, home, store, logs, show)
-        storage.replace(_finished(store, key), result.encode())
-        ok = True
-    finally:
-        tracking.finish(parent, ok)
+    with cluster(home):
+        try:
+            result = _narrated_run(request, store, logs, show)
+            storage.replace(_finished(store, key), result.encode())
+            ok = True
+        finally:
+            tracking.finish(parent, ok)
+        told(result)
     return result
 
 
-def _narrated_run(request: Request, home: Home, store: str, logs: Path, show: Callable[[str], None]) -> str:
+def _narrated_run(request: Request, store: str, logs: Path, show: Callable[[str], None]) -> str:
     parameters = request.model_dump() | {"recipes": list(request.recipes), "store": store, "run_key": request.key()}
-    with cluster(home), _narrated(logs / "pipeline.log", show):
+    with _narrated(logs / "pipeline.log", show):
         try:
             return _through_kfp(parameters, logs)
         except RuntimeError as error:  # kfp raises nothing finer for a task that failed
@@ -159,7 +171,7 @@ def _narrated(log_file: Path, show: Callable[[str], None]) -> Iterator[None]:
     """Everything printed or logged in this process goes to the log file; marked lines are shown as well."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    with log_file.open("w") as file, _environment({NARRATED: "1", "PYTHONUNBUFFERED": "1"}):
+    with log_file.open("w", buffering=1) as file, _environment({NARRATED: "1", "PYTHONUNBUFFERED": "1"}):
         narrator = _Narrator(file, show)
         with (
             contextlib.redirect_stdout(narrator),

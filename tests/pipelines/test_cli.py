@@ -93,7 +93,7 @@ def test_what_people_copy_is_never_broken(capsys: pytest.CaptureFixture[str], mo
 def test_a_corpus_is_shown_with_the_digest_that_simulate_printed(
     home: Home, tmp_path: Path, ray_cluster: object
 ) -> None:
-    """The root's as well as those of its splits, in full."""
+    """The root's as well as those of its splits, in full; a smaller corpus is still found by it."""
     document = sample().model_dump(mode="json") | {"rows_per_shard": 2, "rooms": None}
     document |= {"size": {"train_hours": 0.001, "valid_rows": 1, "test_rows": 1}, "cases": document["cases"][:1]}
     (tmp_path / "mine.json").write_text(json.dumps(document))
@@ -102,3 +102,5 @@ def test_a_corpus_is_shown_with_the_digest_that_simulate_printed(
     shown = ask("corpus", "show", address).stdout
     assert facts["digest"] == digest
     assert all(one in shown for one in [address, digest, *(split["digest"] for split in facts["splits"])])
+    ask("simulate", str(tmp_path / "mine.json"), "--hours", "0.004")
+    assert cli._corpus_input(f"{address}#{digest}").sha256 == digest != cli._corpus_input(address).sha256

@@ -10,7 +10,7 @@ from components.compute import MARK
 from pipelines import run
 from pipelines.run import Request, run_here
 from simulation import storage
-from simulation.errors import UnmuffleError
+from simulation.errors import StorageError, UnmuffleError
 from simulation.home import Home
 from simulation.scenario import sample
 from training.cookbook import gru_smoke
@@ -62,6 +62,13 @@ def test_again_looks_for_the_request_as_it_was_finished(
     for _ in range(3):
         run_here(REQUEST.model_copy(update={"gate_corpus": "corpus"}), home, store, lambda line: None, again=True)
     assert tries == [1, 2, 3]
+
+
+def test_a_home_that_cannot_be_written_is_answered(tmp_path: Path) -> None:
+    """In one paragraph, like every other mistake."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        run_here(REQUEST, Home(tmp_path / "file"), storage.normal(str(tmp_path / "store")), lambda line: None)
 
 
 def test_only_marked_lines_are_shown_and_everything_is_logged() -> None:
