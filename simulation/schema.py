@@ -81,7 +81,7 @@ def explain(error: ValidationError, keys: Iterable[str] = ()) -> str:
 def _problem(problem: Any, keys: Iterable[str]) -> str:
     *_, last = steps = [str(step) for step in problem["loc"] if "[" not in str(step)] or ["the whole"]
     if problem["type"] == "extra_forbidden":
-        close = get_close_matches(last, keys, n=1)
+        close = [] if last in keys else get_close_matches(last, keys, n=1)  # it may belong elsewhere in the document
         return f"{'.'.join(steps)}: there is no such key" + (f"; did you mean {close[0]!r}?" if close else "")
     message = problem["msg"].removeprefix("Value error, ")
     return f"{'.'.join(steps)}: {message} (found {repr(problem['input'])[:80]})"

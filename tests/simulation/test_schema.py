@@ -26,6 +26,11 @@ def test_a_misspelt_key_is_answered_with_the_one_that_was_meant() -> None:
     assert "did you mean 'train_hours'" in refused(size={"train_hour": 1.0, "valid_rows": 1, "test_rows": 1})
 
 
+def test_a_key_in_the_wrong_place_is_not_answered_with_itself() -> None:
+    """It is spelt well."""
+    assert refused(low=1.0).endswith("low: there is no such key")
+
+
 def test_one_fault_is_one_message() -> None:
     """A case with a bad degradation is not also called one without any, nor the scenario one without cases."""
     said = refused(cases=[{"name": "noise", "degradations": [{"kind": "ad_noise"}]}])
