@@ -87,7 +87,10 @@ def test_workers_order_and_deaths_leave_no_trace(
                 killed.append(worker.pid)
                 worker.kill()
 
-    four = build_tiny(str(tmp_path / "four"), scenario, workers=4, progress=kill_once)
+    for attempt in range(5):  # on a busy machine the workers can be done before anybody looks
+        four = build_tiny(str(tmp_path / f"four-{attempt}"), scenario, workers=4, progress=kill_once)
+        if killed:
+            break
     assert killed
     assert alone.digest == one.digest == four.digest
     assert (one.rendered, four.rendered, four.reused) == (10, 10, 0)

@@ -1,5 +1,6 @@
 """SIGMOS: seven opinions of P.804 predicted from the enhanced alone, at 48 kHz, by the challenge's own network."""
 
+import os
 from functools import partial
 
 import numpy as np
@@ -17,8 +18,11 @@ POWER_FLOOR = 1e-12
 
 
 @shared
-def opinions(enhanced: Waveform) -> dict[str, float]:
-    """All seven, 1 to 5; the metrics share one call. Source: Ristea et al., "ICASSP 2024 SIG challenge"."""
+def opinions(enhanced: Waveform, weights: str | None) -> dict[str, float]:
+    """All seven, 1 to 5; the metrics share one call while the weights are the same file.
+
+    Source: Ristea et al., "ICASSP 2024 SIG challenge".
+    """
     found = network_at(VARIABLE, TAKES)(features(enhanced)[None]).ravel()
     if len(found) != len(SCALES):
         raise MetricFailed(f"the network of {VARIABLE} gave {len(found)} numbers, expected {len(SCALES)}")
@@ -38,7 +42,7 @@ def features(enhanced: Waveform) -> np.ndarray:
 
 def measure(clean: Waveform, enhanced: Waveform, sample_rate: int, scale: str) -> float:
     """One of the seven opinions."""
-    return opinions(enhanced)[scale]
+    return opinions(enhanced, os.environ.get(VARIABLE))[scale]
 
 
 def _metric(scale: str, what: str) -> Metric:
