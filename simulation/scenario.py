@@ -92,15 +92,9 @@ class Scenario(Schema):
         return self
 
     @model_validator(mode="after")
-    def _cutoffs_inside_the_band(self) -> "Scenario":
-        limits = (each for case in self.cases for each in case.degradations if isinstance(each, BandLimit))
-        for cutoff in (limit.cutoff_hz for limit in limits):
-            low, high = (cutoff.low, cutoff.high) if isinstance(cutoff, Range) else (cutoff, cutoff)
-            if not 0 < low <= high < self.sample_rate / 2:
-                raise ValueError(
-                    f"cutoff_hz goes from {low:g} to {high:g}; it must lie between 0 and {self.sample_rate / 2:g}, half"
-                    " the sample rate"
-                )
+    def _usable_at_the_sample_rate(self) -> "Scenario":
+        for degradation in (each for case in self.cases for each in case.degradations):
+            degradation.check(self.sample_rate)
         return self
 
     @property

@@ -1,17 +1,20 @@
 """The base of all configuration: frozen, strict pydantic, with one canonical JSON form and its digest.
 
-A field that can be drawn is an `Amount` (a number, or a `Range` to draw it from) or a `Pick` (a recording's id, or a
-`Choice` of one). Drawing replaces every `Range` and `Choice` by what was drawn; the object stays the same type.
+A field that can be drawn is an `Amount` (a number, or a `Range` or `OneOf` to draw it from), a `Pick` (a recording's
+id, or a `Choice` of one), or of any type `| OneOf`. Drawing replaces every `Range`, `OneOf` and `Choice` by what was
+drawn; the object stays the same type.
 """
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any, Self
+from itertools import accumulate
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from simulation.errors import BadSetting
 
@@ -57,7 +60,41 @@ class Range(Schema):
         return round(float(self.low + (self.high - self.low) * rng.random()), 9)
 
 
-Amount = float | Range
+Scalar = str | bool | int | float
+"""What a `OneOf` holds: words, numbers, yes and no."""
+
+
+class OneOf(Schema):
+    """Draw one of these values (each must be one that the field could hold), as often as its weight says."""
+
+    values: tuple[Scalar, ...] = Field(min_length=1)
+
+    weights: tuple[Annotated[float, Field(gt=0.0)], ...] | None = None
+    """One for each value, in any unit; equal where None."""
+
+    @model_validator(mode="after")
+    def _a_weight_each(self) -> "OneOf":
+        if self.weights is not None and len(self.weights) != len(self.values):
+            raise ValueError(f"there are {len(self.values)} values and {len(self.weights)} weights; give one to each")
+        return self
+
+    def draw(self, rng: np.random.Generator) -> Scalar:
+        """One value. Built on `random` alone, whose stream NumPy keeps from version to version."""
+        ends = list(accumulate(self.weights or (1.0,) * len(self.values)))
+        return self.values[bisect_right(ends, rng.random() * ends[-1], hi=len(ends) - 1)]
+
+
+def _form(value: Any) -> str:
+    """Which of the three an amount is, so that a fault is told of that one alone."""
+    if isinstance(value, OneOf) or (isinstance(value, dict) and "values" in value):
+        return "one_of"
+    return "range" if isinstance(value, Range | dict) else "number"
+
+
+Amount = Annotated[
+    Annotated[float, Tag("number")] | Annotated[Range, Tag("range")] | Annotated[OneOf, Tag("one_of")],
+    Discriminator(_form),
+]
 
 
 def canonical_json(value: Any) -> bytes:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from simulation.degradations.base import Degradation, Mixture, Recordings, Waveform, number
+from simulation.degradations.base import Degradation, Mixture, Recordings, Waveform, extremes, number
 from simulation.errors import BadAudio
 from simulation.schema import Amount, Range
 
@@ -29,6 +29,15 @@ class BandLimit(Degradation):
 
     rolloff_db_per_octave: int = Field(default=120, ge=12, le=240, multiple_of=12)
     """Steepness above the cutoff; 120 is order 10 in each direction and is 50 dB down at 1.4 times the cutoff."""
+
+    def check(self, sample_rate: int) -> None:
+        """The cutoff lies inside the band."""
+        low, high = extremes(self.cutoff_hz)
+        if not 0 < low <= high < sample_rate / 2:
+            raise ValueError(
+                f"cutoff_hz goes from {low:g} to {high:g}; it must lie between 0 and {sample_rate / 2:g}, half"
+                " the sample rate"
+            )
 
     def apply(self, mixture: Mixture, recordings: Recordings) -> Mixture:
         """The noisy side loses what is above the cutoff; records `cutoff_hz`."""

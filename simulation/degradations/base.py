@@ -5,15 +5,15 @@ the second from the first and is the only place where chance enters. `apply` rea
 """
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationInfo, field_validator
 
 from simulation.chance import Chance
 from simulation.rooms import Rir
-from simulation.schema import Amount, Range, Schema
+from simulation.schema import Amount, OneOf, Range, Scalar, Schema
 
 Waveform = NDArray[np.float32]
 """Mono samples, [samples], full scale at ±1."""
@@ -40,9 +40,9 @@ class Recordings(Protocol):
 
 
 class Choice(Schema):
-    """Draw one recording of a kind: first its group (noise recording, room) uniformly, then a member uniformly."""
+    """Draw one recording of a kind: first its group (noise, room, speaker) uniformly, then a member uniformly."""
 
-    of: Literal["noise", "rir"]
+    of: Literal["noise", "rir", "speech"]
 
 
 Pick = str | Choice
@@ -66,13 +66,13 @@ class Degradation(Schema):
         return self.label or self.kind
 
     def draw(self, chance: Chance) -> Self | None:
-        """The same degradation with numbers and ids in place of ranges and choices; None when it does not happen."""
+        """The same degradation with values and ids in place of ranges and choices; None when it does not happen."""
         if chance.rng("probability").random() >= self.probability:
             return None
-        drawn: dict[str, float | str] = {"probability": 1.0}
+        drawn: dict[str, Scalar] = {"probability": 1.0}
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, Range):
+            if isinstance(value, Range | OneOf):
                 drawn[name] = value.draw(chance.rng(name))
             elif isinstance(value, Choice):
                 drawn[name] = chance.pick(value.of, name)
@@ -82,12 +82,45 @@ class Degradation(Schema):
         """Degrade; pure, of equal length, aligned at lag 0. `BadAudio` where a recording cannot be used."""
         raise NotImplementedError
 
+    def check(self, sample_rate: int) -> None:
+        """`ValueError` where something that may be drawn cannot be used at this sample rate (Hz)."""
+
+    @field_validator("*")
+    @classmethod
+    def _values_that_the_field_could_hold(cls, value: Any, info: ValidationInfo) -> Any:
+        """Each of a `OneOf`'s values as the field itself would have taken it."""
+        if not isinstance(value, OneOf) or info.field_name is None:
+            return value
+        field = cls.model_fields[info.field_name]
+        held: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+        return value.model_copy(update={"values": tuple(held.validate_python(each) for each in value.values)})
+
+
+Drawn = TypeVar("Drawn", bound=Scalar)
+
+
+def drawn(value: Drawn | OneOf) -> Drawn:
+    """The value that was drawn; a `OneOf` means that somebody forgot to draw."""
+    if isinstance(value, OneOf):
+        raise RuntimeError(f"{value!r} is still a choice; call draw(chance) before apply(mixture, recordings)")
+    return value
+
 
 def number(value: Amount) -> float:
-    """The number that was drawn; a range means that somebody forgot to draw."""
+    """The number that was drawn; a range or choice means that somebody forgot to draw."""
     if isinstance(value, Range):
         raise RuntimeError(f"{value!r} is still a range; call draw(chance) before apply(mixture, recordings)")
-    return value
+    return drawn(value)
+
+
+def extremes(value: Amount) -> tuple[float, float]:
+    """The lowest and the highest number that may be drawn."""
+    if isinstance(value, Range):
+        return value.low, value.high
+    if isinstance(value, OneOf):
+        numbers = [float(each) for each in value.values]
+        return min(numbers), max(numbers)
+    return value, value
 
 
 def recording_id(value: Pick) -> str:

@@ -13,9 +13,9 @@ from simulation import levels
 from simulation.chance import Chance
 from simulation.degradations import AddNoise, AnyDegradation, BandLimit, Reverberate
 from simulation.degradations.base import Choice, Degradation, Mixture
-from simulation.errors import BadAudio
+from simulation.errors import BadAudio, BadSetting
 from simulation.rooms import Rir, RoomBank, measured_rir
-from simulation.schema import Range
+from simulation.schema import OneOf, Range
 
 RATE = 16_000
 FAMILY = typing.get_args(typing.get_args(AnyDegradation)[0])
@@ -178,6 +178,38 @@ def test_too_short_to_filter_is_bad_audio() -> None:
     """A few samples cannot be filtered forwards and backwards; the row says so instead of failing inside SciPy."""
     with pytest.raises(BadAudio, match="too short"):
         _drawn(BandLimit).apply(_mixture_of(np.full(30, 0.1, np.float32)), Shelf())
+
+
+# ---- one of some values --------------------------------------------------------------------------------------------
+
+
+def test_one_of_is_drawn_as_often_as_its_weights_say() -> None:
+    """Equal weights where none are given; a drawn value is one of those listed, never something in between."""
+    for weights, shares in ((None, (1 / 3, 1 / 3, 1 / 3)), ((1.0, 2.0, 5.0), (0.125, 0.25, 0.625))):
+        degradation = AddNoise(snr_db=OneOf(values=(0, 5, 10), weights=weights))
+        drawn = [operation.snr_db for index in range(2000) if (operation := degradation.draw(_chance(index)))]
+        assert set(drawn) == {0.0, 5.0, 10.0}
+        assert [drawn.count(value) / 2000 for value in (0, 5, 10)] == pytest.approx(shares, abs=0.03)
+
+
+def test_the_values_of_one_of_are_those_that_the_field_could_hold() -> None:
+    """Found when the scenario is read, with the value at fault; whole numbers of a field in dB become its floats."""
+    assert AddNoise(snr_db=OneOf(values=(0, 5))).model_dump()["snr_db"]["values"] == (0.0, 5.0)
+    for values in (["loud"], [0, "loud"]):
+        with pytest.raises(BadSetting, match=r"snr_db.*'loud'"):
+            AddNoise.parse({"kind": "noise", "snr_db": {"values": values}}, "mine.json")
+    with pytest.raises(BadSetting, match=r"snr_db\.one_of: there are 2 values and 1 weights"):
+        AddNoise.parse({"kind": "noise", "snr_db": {"values": [0, 5], "weights": [1]}}, "mine.json")
+    with pytest.raises(BadSetting, match=r"snr_db\.one_of\.weights\.0: Input should be greater than 0"):
+        AddNoise.parse({"kind": "noise", "snr_db": {"values": [0], "weights": [0]}}, "mine.json")
+
+
+def test_one_of_that_was_not_drawn_cannot_be_applied(waveform: Callable[..., np.ndarray]) -> None:
+    """It answers like a range."""
+    with pytest.raises(RuntimeError, match="call draw"):
+        AddNoise(recording="n", offset=0.0, snr_db=OneOf(values=(0, 5))).apply(
+            _mixture_of(waveform("undrawn", 0.3, RATE)), Shelf()
+        )
 
 
 # ---- noise ---------------------------------------------------------------------------------------------------------
