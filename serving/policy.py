@@ -12,6 +12,7 @@ from pydantic import Field
 
 from simulation.errors import UnknownName
 from simulation.schema import Schema
+from training.metrics import METRICS
 from training.registry import known_use
 
 EVERY_SLICE = "*"
@@ -135,3 +136,9 @@ def policy_for(use: str, name: str = "") -> Policy:
     if name and name not in POLICIES:
         raise UnknownName("policy", name, POLICIES)
     return POLICIES[name or use]
+
+
+def metrics_of(policy: Policy) -> tuple[str, ...]:
+    """The metrics that a gate by this policy reads, the main one first: what an evaluation has to score for it."""
+    named = (policy.metric, *(each.metric for each in policy.not_worse), *(each.metric for each in policy.limits))
+    return tuple(dict.fromkeys(name for name in named if name in METRICS))
