@@ -55,6 +55,13 @@ class InFolder:
             return self.path.is_file()
         return False
 
+    def stored(self) -> Stored | None:
+        """What the file system says of the file."""
+        with suppress(NotThere), reading(self.address):
+            status = self.path.stat()
+            return Stored(self.address, status.st_size, status.st_mtime) if self.path.is_file() else None
+        return None
+
     def below(self) -> list[Stored]:
         """All files below the folder; none if it is missing."""
         with reading(self.address):

@@ -47,6 +47,9 @@ class Place(Protocol):
     def exists(self) -> bool:
         """Whether an object lies here."""
 
+    def stored(self) -> Stored | None:
+        """Size and time of the object that lies here, if one does; its bytes are not read."""
+
     def below(self) -> list[Stored]:
         """All objects below here, ours too, sorted by address."""
 
