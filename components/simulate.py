@@ -6,8 +6,9 @@ from components.compute import Compute, launch, progress
 from components.specs import Input, SimulateSpec, is_address
 from components.stage import Stage
 from simulation import storage
-from simulation.scenario import SCENARIOS, Scenario
-from simulation.scenario import scenario as by_name
+from simulation.scenario import Scenario
+from simulation.scenarios import SCENARIOS
+from simulation.scenarios import scenario as by_name
 
 
 def chosen(

@@ -150,7 +150,7 @@ def known_recipes() -> Answer:
 
 def known_scenarios() -> Answer:
     """The named scenarios."""
-    from simulation.scenario import SCENARIOS
+    from simulation.scenarios import SCENARIOS
 
     scenarios = {name: build() for name, build in SCENARIOS.items()}
     rows = [

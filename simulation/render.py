@@ -17,7 +17,8 @@ from simulation import audio, sources
 from simulation.degradations.base import Mixture, Recordings, Waveform
 from simulation.errors import BadAudio, BadSetting
 from simulation.manifest import Measured, Row
-from simulation.rooms import Rir, is_simulated, measured_rir
+from simulation.rir import Rir, measured_rir
+from simulation.rooms import is_simulated
 from simulation.scenario import Scenario
 from simulation.sources import SourceManifest
 

@@ -4,20 +4,15 @@ A case is a slice of the corpus: its degradations, in the order in which they ha
 i, by a fixed pattern that spreads the cases evenly, so every prefix of a corpus has nearly the asked shares.
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from simulation.degradations import AnyDegradation
-from simulation.degradations.band_limit import BandLimit
 from simulation.degradations.base import Choice
-from simulation.degradations.noise import AddNoise
-from simulation.degradations.reverb import Reverberate
-from simulation.errors import UnknownName
 from simulation.rooms import RoomBank
-from simulation.schema import Range, Schema
+from simulation.schema import Schema
 from simulation.sources import Kind
 
 NAME = "^[a-z0-9_]+$"
@@ -73,6 +68,10 @@ class Scenario(Schema):
     """Source corpora: `sample` (shipped), a folder, a CSV manifest or a bucket prefix. No part of the identity: that is
     what the source manifest's digest is for."""
 
+    narrow_sources: tuple[Kind, ...] = ()
+    """Kinds of sources that may be recorded below `sample_rate`; of the others, such recordings are set aside. What is
+    resampled up has nothing above its old band, and its mixtures are band-limited without saying so."""
+
     rooms: RoomBank | None = None
     """Simulated rooms beside the measured ones."""
 
@@ -127,39 +126,3 @@ def _spread(shares: tuple[int, ...]) -> tuple[int, ...]:
     """A cycle in which each case comes as often as its share says, as evenly as whole rows allow."""
     places = [((turn + 0.5) / share, case) for case, share in enumerate(shares) for turn in range(share)]
     return tuple(case for _, case in sorted(places))
-
-
-def sample() -> Scenario:
-    """The shipped corpus at 16 kHz, in four slices; small enough to build in a minute on a laptop.
-
-    `all` follows the signal model y = h(x * r) + n of DM: room, then band limit, then noise. Noise has five rows of
-    eight, so that its slice of the test split (160 of 256 rows) can carry the comparison a promotion rests on.
-    """
-    noise = AddNoise(snr_db=Range(low=-5.0, high=15.0))
-    reverb = Reverberate(target="early")
-    band_limit = BandLimit(cutoff_hz=Range(low=1000.0, high=4000.0))
-    return Scenario(
-        name="sample",
-        rooms=RoomBank(),
-        cases=(
-            Case(name="noise", share=5, degradations=(noise,)),
-            Case(name="reverb", share=1, degradations=(reverb,)),
-            Case(name="band_limit", share=1, degradations=(band_limit,)),
-            Case(name="all", share=1, degradations=(reverb, band_limit, noise)),
-        ),
-        rows_per_shard=32,
-        size=Size(train_hours=0.7, valid_rows=32, test_rows=256),
-        seed=0,
-    )
-
-
-SCENARIOS: dict[str, Callable[[], Scenario]] = {
-    "sample": sample,
-}
-
-
-def scenario(name: str) -> Scenario:
-    """The scenario of this name; `UnknownName` lists those that exist."""
-    if name not in SCENARIOS:
-        raise UnknownName("scenario", name, SCENARIOS)
-    return SCENARIOS[name]()

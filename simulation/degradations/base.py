@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationInfo, field_validator
 
 from simulation.chance import Chance
-from simulation.rooms import Rir
+from simulation.rir import Rir
 from simulation.schema import Amount, OneOf, Range, Scalar, Schema
 
 Waveform = NDArray[np.float32]

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.signal import fftconvolve
 
 from simulation.degradations.base import Choice, Degradation, Mixture, Pick, Recordings, Waveform, recording_id
-from simulation.rooms import DIRECT_S, Rir, drr_db, rt60_s
+from simulation.rir import DIRECT_S, Rir, drr_db, rt60_s
 
 EARLY_S = 0.050
 """Reflections up to here after the direct sound are heard as part of it."""

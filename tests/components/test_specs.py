@@ -6,7 +6,7 @@ from components.simulate import spec_of
 from components.specs import EvaluateSpec, Input, SimulateSpec, TrainSpec
 from simulation import render
 from simulation.errors import BadSetting
-from simulation.scenario import sample
+from simulation.scenarios.sample import sample
 
 DIGEST = "a" * 64
 OTHER = "b" * 64

@@ -10,7 +10,7 @@ from pipelines import cli
 from pipelines.answer import Answer, line, stacked
 from pipelines.cli import app
 from simulation.home import Home
-from simulation.scenario import sample
+from simulation.scenarios.sample import sample
 
 
 def ask(*words: str) -> Result:

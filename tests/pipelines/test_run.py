@@ -12,7 +12,7 @@ from pipelines.run import Request, run_here
 from simulation import storage
 from simulation.errors import StorageError, UnmuffleError
 from simulation.home import Home
-from simulation.scenario import sample
+from simulation.scenarios.sample import sample
 from training.cookbook import gru_smoke
 
 REQUEST = Request(scenario="sample", recipes=("gru_smoke",), use="denoise-16k")

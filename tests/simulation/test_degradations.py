@@ -14,7 +14,8 @@ from simulation.chance import Chance
 from simulation.degradations import AddNoise, AnyDegradation, BandLimit, Reverberate
 from simulation.degradations.base import Choice, Degradation, Mixture
 from simulation.errors import BadAudio, BadSetting
-from simulation.rooms import Rir, RoomBank, measured_rir
+from simulation.rir import Rir, measured_rir
+from simulation.rooms import RoomBank
 from simulation.schema import OneOf, Range
 
 RATE = 16_000

@@ -13,7 +13,8 @@ from simulation.draw import Plan, draw, shard_count, shard_rows
 from simulation.errors import BadSetting, UnknownName
 from simulation.manifest import Row
 from simulation.render import RENDER_VERSION
-from simulation.scenario import SCENARIOS, Case, Scenario, Size, scenario
+from simulation.scenario import Case, Scenario, Size
+from simulation.scenarios import SCENARIOS, scenario
 from simulation.schema import Range
 from simulation.sources import SPLITS, SourceManifest, scan
 

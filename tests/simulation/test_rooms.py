@@ -7,15 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulation.errors import BadAudio, BadSetting
+from simulation.rir import Rir, drr_db, measured_rir, rt60_s
 from simulation.rooms import (
     PRE_DELAY_SAMPLES,
     SPEED_OF_SOUND_M_PER_S,
-    Rir,
     RoomBank,
-    drr_db,
     is_simulated,
-    measured_rir,
-    rt60_s,
     simulated_room,
 )
 from simulation.schema import Range

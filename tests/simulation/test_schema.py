@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from simulation.errors import BadSetting
-from simulation.scenario import Scenario, sample
+from simulation.scenario import Scenario
+from simulation.scenarios.sample import sample
 
 
 def refused(**changes: Any) -> str:
