@@ -74,33 +74,46 @@ def test_workers_order_and_deaths_leave_no_trace(
     without_ray: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In this process in order; on one worker; on four in shuffled order that are all killed once: one digest."""
+    """In this process in order; on one worker; on four in shuffled order, of which four are killed: one digest."""
     alone = build_tiny(str(tmp_path / "alone"), scenario)
     monkeypatch.undo()
     one = build_tiny(str(tmp_path / "one"), scenario, workers=1)
     _shuffle(monkeypatch)
-    killed: list[int] = []
-
-    def kill_once(done: int, total: int) -> None:
-        if done and not killed:
-            for worker in _renderers(psutil.Process()):
-                killed.append(worker.pid)
-                worker.kill()
-
-    for attempt in range(5):  # on a busy machine the workers can be done before anybody looks
-        four = build_tiny(str(tmp_path / f"four-{attempt}"), scenario, workers=4, progress=kill_once)
-        if killed:
-            break
-    if not killed:
-        pytest.skip("no worker was found to kill: Ray's processes are not below this one")
+    monkeypatch.setattr(build_module, "_Renderer", _reporting(tmp_path))
+    with ThreadPoolExecutor(1) as killer:
+        killed = killer.submit(_kill_those_that_report, tmp_path, 4)
+        four = build_tiny(str(tmp_path / "four"), scenario, workers=4)
+    assert len(killed.result()) == 4
     assert alone.digest == one.digest == four.digest
     assert (one.rendered, four.rendered, four.reused) == (10, 10, 0)
     assert verify(four.address) == []
 
 
-def _renderers(process: psutil.Process) -> list[psutil.Process]:
-    """Ray's worker processes below this one that render."""
-    return [child for child in process.children(recursive=True) if "_Renderer" in " ".join(child.cmdline())]
+def _reporting(folder: Path) -> type:
+    """A renderer that says which process it is when it has a shard to render, and renders once it is told to go."""
+
+    class Reporting(build_module._Renderer):  # local, so that Ray sends it whole: workers do not have this file
+        def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+            (folder / f"{os.getpid()}.worker").touch()
+            while not (folder / "go").exists():
+                time.sleep(0.01)
+            return super().__call__(batch)
+
+    return Reporting
+
+
+def _kill_those_that_report(folder: Path, count: int) -> set[int]:
+    """SIGKILL for the first so many workers that have a shard in hand; then the others may go. Their process ids."""
+    killed: set[int] = set()
+    deadline = time.monotonic() + 120
+    while len(killed) < count and time.monotonic() < deadline:
+        for pid in {int(report.stem) for report in folder.glob("*.worker")} - killed:
+            if len(killed) < count:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+        time.sleep(0.01)
+    (folder / "go").touch()
+    return killed
 
 
 def test_an_error_of_a_worker_arrives_as_it_was_raised(
@@ -405,7 +418,7 @@ def test_two_clusters_race_for_one_corpus(
 @pytest.mark.long
 def test_the_sample_corpus_is_built_in_a_minute(tmp_path: Path, ray_cluster: None) -> None:
     """Its default size on two cores; and again in a few seconds."""
-    from simulation.scenario import scenario as named
+    from simulation.scenarios import scenario as named
 
     started = time.monotonic()
     built = build_module.build(named("sample"), str(tmp_path), workers=2)
