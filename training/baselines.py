@@ -1,12 +1,15 @@
-"""The two rows every scorecard carries: the unprocessed input, and spectral subtraction, which learnt nothing."""
+"""The rows that every scorecard carries and that learnt nothing: the unprocessed input, spectral subtraction, and
+perceptual contrast stretching on its own.
+"""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import ShortTimeFFT
-from scipy.signal.windows import hann
+from scipy.signal.windows import hamming, hann
 
 Waveform = NDArray[np.floating]
 """`[samples]`, full scale at 1."""
@@ -20,6 +23,14 @@ QUIET_BIAS = 1.7
 """Mean over lowest tenth of the smoothed power of white noise; undoes the bias of looking for quiet moments."""
 POWER_FLOOR = 0.01
 """β: the least share of the noise power that is left standing, as a bed under the musical tones."""
+
+CONTRAST_BIN_HZ = 31.25
+CONTRAST_BINS = (0, 3, 6, 9, 12, 138, 166, 200, 241, 256)
+"""Where each weight begins, and where the last one ends; as published, which is 2 % below the critical bands' edges."""
+CONTRAST_IMPORTANCE = (0.0, 0.010, 0.026, 0.041, 0.057, 0.046, 0.034, 0.023, 0.011)
+"""Band importance (ANSI S3.5, critical bands), with the three digits that the published weights have."""
+CONTRAST_GAIN = 0.4
+"""Of the most important band: its weight is 1.4."""
 
 
 def unprocessed(noisy: Waveform, sample_rate: int) -> Waveform:
@@ -63,8 +74,38 @@ def _subtract(power: np.ndarray, noise: np.ndarray) -> np.ndarray:
     return np.maximum(power - over_subtraction * noise, floor)
 
 
+def contrast_stretching(noisy: Waveform, sample_rate: int) -> Waveform:
+    """Raise the contrast of the bands that matter for speech, in `noisy` [samples]; the phase is kept.
+
+    log(1 + |X|) of each bin is multiplied by 1 + 0.4 times the importance of its band over that of the most important
+    one. It removes no noise and still raises PESQ, so that what a network adds to it can be told. The gain grows with
+    the level, and a common factor brings the peak back to where it was, where the published script fills full scale.
+
+    Source: Chao et al., "Perceptual contrast stretching on target feature for speech enhancement", Interspeech 2022,
+    as post-processing: 32 ms Hamming window, half overlapped, transform not normalised.
+    """
+    size = 2 * round(sample_rate / CONTRAST_BIN_HZ / 2)
+    if len(noisy) < size or not noisy.any():
+        return noisy
+    transform = ShortTimeFFT(hamming(size, sym=False), hop=size // 2, fs=sample_rate)
+    spectrum = transform.stft(noisy.astype(np.float64))
+    magnitude = np.maximum(np.abs(spectrum), 1e-20)
+    gain = np.expm1(contrast_weights(len(magnitude))[:, None] * np.log1p(magnitude)) / magnitude
+    stretched = transform.istft(spectrum * gain, k1=len(noisy))
+    return np.asarray(stretched * (np.abs(noisy).max() / np.abs(stretched).max()), dtype=np.float32)
+
+
+def contrast_weights(bins: int) -> np.ndarray:
+    """Weights of bins `CONTRAST_BIN_HZ` apart, [bins]; 1 from 8 kHz upwards."""
+    weights = np.ones(bins)
+    for (begin, end), importance in zip(pairwise(CONTRAST_BINS), CONTRAST_IMPORTANCE, strict=True):
+        weights[begin:end] += CONTRAST_GAIN * importance / max(CONTRAST_IMPORTANCE)
+    return weights
+
+
 BASELINES: dict[str, Callable[[Waveform, int], Waveform]] = {
     "unprocessed": unprocessed,
     "spectral_subtraction": spectral_subtraction,
+    "contrast_stretching": contrast_stretching,
 }
 """What may stand in place of a version's address; each takes [samples] and the rate (Hz), and gives [samples]."""

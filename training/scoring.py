@@ -15,6 +15,7 @@ import torch
 from simulation import audio, levels
 from simulation.degradations.base import Mixture
 from training.baselines import BASELINES, Waveform
+from training.blocks import enhance_any_length
 from training.checkpoint import load_version
 from training.metrics import METRICS, MetricFailed
 from training.models import Enhancer
@@ -90,9 +91,8 @@ def _loaded(address: str) -> Enhancer:
 
 
 def _enhance(model: Enhancer, noisy: Waveform, sample_rate: int) -> Waveform:
-    """Through the model at its own rate and back, at the same length."""
+    """Through the model at its own rate and back, at the same length, as it would be served."""
     there = audio.resample(noisy.astype(np.float32), sample_rate, model.sample_rate)
-    with torch.inference_mode():
-        enhanced = model(torch.from_numpy(np.ascontiguousarray(there))[None])[0].numpy()
+    enhanced = enhance_any_length(model, there)
     back = audio.resample(enhanced, model.sample_rate, sample_rate)[: len(noisy)]
     return np.pad(back, (0, len(noisy) - len(back)))

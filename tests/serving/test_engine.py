@@ -3,10 +3,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from serving import engine as engine_module
-from serving.engine import Engine, in_blocks
+from serving.engine import Engine
 from simulation.audio import Waveform
 from simulation.errors import BadAudio, CheckpointIncompatible
+from training import blocks
 from training.models import Enhancer, ModelConfig
 from training.registry import Version
 
@@ -58,24 +58,6 @@ def test_the_shortest_input_keeps_its_length(versions: tuple[Version, Version], 
     assert enhanced.shape == noisy.shape and np.isfinite(enhanced).all()
 
 
-@pytest.mark.parametrize("seconds", [4.0, 4.5, 4.6, 8.5, 9.0, 30.01])
-def test_blocks_join_without_a_trace(seconds: float) -> None:
-    """Long input in blocks equals the whole where the network changes nothing; edges of blocks leave no step."""
-    noisy = low_noise(round(seconds * 1000), 16_000)[:, 0]
-    joined = in_blocks(lambda block: block, noisy, 1000)
-    np.testing.assert_allclose(joined, noisy, atol=1e-7)
-
-
-def test_a_filter_in_blocks_equals_the_filter_of_the_whole() -> None:
-    """What looks half a second around itself hears all of that at the edges of a block, too."""
-
-    def smooth(samples: Waveform) -> Waveform:
-        return np.convolve(samples, np.ones(1001, np.float32) / 1001, mode="same").astype(np.float32)
-
-    noisy = low_noise(20_000, 16_000)[:, 0]
-    np.testing.assert_allclose(in_blocks(smooth, noisy, 1000), smooth(noisy), atol=1e-6)
-
-
 def test_a_causal_network_hears_a_long_file_as_a_whole(versions: tuple[Version, Version]) -> None:
     """Its state goes from chunk to chunk: no block is to be found in the output."""
     engine, noisy = Engine.load(versions[0].address), low_noise(16_000 * 13 + 7, 16_000)
@@ -88,7 +70,7 @@ def test_the_network_never_sees_more_than_a_block_with_its_context() -> None:
     """Memory does not grow with the length of a file."""
     model = Scaled()
     Engine(model).enhance(low_noise(8_000 * 120, 8_000), 8_000)
-    longest_s = engine_module.BLOCK_S + engine_module.FADE_S + 2 * engine_module.CONTEXT_S
+    longest_s = blocks.BLOCK_S + blocks.FADE_S + 2 * blocks.CONTEXT_S
     assert model.longest <= longest_s * 16_000
 
 

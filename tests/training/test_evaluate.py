@@ -101,12 +101,13 @@ def test_an_evaluation_leaves_scorecard_scores_and_page(finished: tuple[Scorecar
     assert Scorecard.parse(storage.read(storage.join(out, "scorecard.json")), "scorecard.json") == scorecard
 
 
-def test_every_scorecard_carries_both_baselines(finished: tuple[Scorecard, str], version: str) -> None:
-    """The unprocessed input and spectral subtraction are rows although nobody asked for them."""
+def test_every_scorecard_carries_the_baselines(finished: tuple[Scorecard, str], version: str) -> None:
+    """The unprocessed input, spectral subtraction and contrast stretching are rows although nobody asked for them."""
     scorecard, out = finished
-    assert [system.name for system in scorecard.systems] == ["unprocessed", "spectral_subtraction", "gru_mask/1"]
-    assert [system.weights_sha256 is None for system in scorecard.systems] == [True, True, False]
-    assert scorecard.systems[2].address == version
+    baselines = ["unprocessed", "spectral_subtraction", "contrast_stretching"]
+    assert [system.name for system in scorecard.systems] == [*baselines, "gru_mask/1"]
+    assert [system.weights_sha256 is None for system in scorecard.systems] == [True, True, True, False]
+    assert scorecard.systems[3].address == version
     assert set(scores_at(out)["system"]) == {system.name for system in scorecard.systems}
 
 
@@ -115,7 +116,7 @@ def test_the_table_of_scores_has_the_promised_columns(finished: tuple[Scorecard,
     scorecard, out = finished
     scores = scores_at(out)
     assert list(scores.columns) == [*LABELS, *STANDARD, "failed"]
-    assert len(scores) == 3 * scorecard.rows
+    assert len(scores) == 4 * scorecard.rows
     assert set(scores["speaker"]) == {f"speaker{k}" for k in range(SPEAKERS)}
     assert scores["seconds"].between(0.9, 1.3).all() and scores["snr_db"].isna().all()
 
@@ -169,7 +170,7 @@ def test_progress_counts_rows_times_systems(ray_cluster: ClusterInfo, folder: Pa
     """The callback rises to the end and says what the end is."""
     heard: list[tuple[int, int]] = []
     evaluate({}, Pairs.open(str(folder)), str(tmp_path), metrics=["si_sdr"], progress=lambda *it: heard.append(it))
-    total = 2 * (SPEAKERS * TAKES + 1)
+    total = 3 * (SPEAKERS * TAKES + 1)
     assert [done for done, _ in heard] == sorted(done for done, _ in heard)
     assert heard[-1] == (total, total)
 
@@ -216,9 +217,9 @@ def test_a_second_scoring_of_an_unchanged_set_does_no_metric_work(
     for out in outs:
         evaluate({"gru_mask/1": version}, Pairs.open(str(folder)), out, cache=storage.normal(cache))
     first, second = (timing_at(out) for out in outs)
-    failures = 3  # the pair with a silent clean, in every system
+    failures = 4  # the pair with a silent clean, in every system
     for name in STANDARD:
-        assert (first[name]["scorings"], first[name]["computed"]) == (3 * (SPEAKERS * TAKES + 1),) * 2
+        assert (first[name]["scorings"], first[name]["computed"]) == (4 * (SPEAKERS * TAKES + 1),) * 2
         assert second[name]["computed"] == failures and 0 < second[name]["total_s"] < first[name]["total_s"]
     for name in ("scores.parquet", "scorecard.json", "report.html"):
         assert {storage.read(storage.join(out, name)) for out in outs} == {
@@ -495,5 +496,5 @@ def test_the_table_shows_gains_failures_and_where_a_system_does_worse(finished: 
             "scores": tuple(score.model_copy(update={"worse": score.gain is not None}) for score in scorecard.scores)
         }
     )
-    marks = sum(part.kind in ("overall", "case") for part in scorecard.slices) * 2 * 3
+    marks = sum(part.kind in ("overall", "case") for part in scorecard.slices) * 3 * 3
     assert printed(worse).count("▼") == marks + 1  # and one in the legend

@@ -68,4 +68,4 @@ def test_an_evaluation_counts_them_in_slices_of_their_own(ray_cluster: ClusterIn
     scores = pd.read_parquet(
         io.BytesIO(storage.read(storage.join(storage.normal(str(tmp_path / "more")), "scores.parquet")))
     )
-    assert len(scores) == 2 * (4 + 4) and scores["seconds"].max() == 60.0
+    assert len(scores) == 3 * (4 + 4) and scores["seconds"].max() == 60.0

@@ -1,0 +1,57 @@
+"""Baselines: what learnt nothing, and what it is worth."""
+
+import numpy as np
+import pytest
+
+from simulation import audio
+from simulation.corpora.sample import SAMPLE
+from training.baselines import BASELINES, contrast_stretching, contrast_weights
+from training.metrics import METRICS
+
+RATE = 16_000
+
+
+def noisy_speech() -> tuple[np.ndarray, np.ndarray]:
+    """A woman reads, and the same with white noise at 10 dB."""
+    samples, _ = audio.read((SAMPLE / "speech/lj_LJ001-0015.flac").read_bytes(), "speech")
+    clean = samples[: 4 * RATE, 0]
+    noise = np.random.default_rng(0).standard_normal(len(clean)) * np.sqrt(np.mean(clean**2) / 10)
+    return clean, (clean + noise).astype(np.float32)
+
+
+def test_the_weights_of_contrast_stretching_are_the_published_ones() -> None:
+    """Their sum over 257 bins, the weight of the important bands, and the last bin, which the published table skips."""
+    weights = contrast_weights(257)
+    assert weights.sum() == pytest.approx(333.947368, abs=1e-6)
+    bins = [0, 3, 6, 9, 12, 137, 138, 166, 200, 241, 255, 256]
+    published = [1, 1.070175439, 1.182456140, 1.287719298, 1.4, 1.4, 1.322807018, 1.238596491, 1.161403509]
+    assert weights[bins] == pytest.approx([*published, 1.077192982, 1.077192982, 1], abs=1e-9)
+    assert (contrast_weights(769)[256:] == 1).all()
+
+
+def test_contrast_stretching_alone_raises_pesq_and_leaves_intelligibility() -> None:
+    """Without removing any noise it gains what a network has to be better than."""
+    clean, noisy = noisy_speech()
+    stretched = contrast_stretching(noisy, RATE)
+    gain = {name: METRICS[name].score(clean, stretched, RATE) - METRICS[name].score(clean, noisy, RATE)
+            for name in ("pesq", "stoi")}  # fmt: skip
+    assert gain["pesq"] > 0.02 and abs(gain["stoi"]) < 0.02
+    assert np.abs(stretched).max() == pytest.approx(np.abs(noisy).max(), rel=1e-5)
+
+
+def test_contrast_stretching_depends_on_level() -> None:
+    """The stretching is that of log(1 + |X|): next to nothing but a gain for soft audio, more for loud."""
+    _, noisy = noisy_speech()
+    soft, loud = (contrast_stretching((gain * noisy).astype(np.float32), RATE) / gain for gain in (1e-3, 1.0))
+    assert np.sqrt(np.mean((soft - loud) ** 2) / np.mean(loud**2)) > 0.05
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("sample_rate", [8_000, 16_000, 48_000])
+@pytest.mark.parametrize("samples", [1, 100, 511, 1_537, 16_001])
+def test_a_baseline_keeps_the_length_at_every_rate(name: str, sample_rate: int, samples: int) -> None:
+    """Same length out, finite; silence stays silence."""
+    noisy = noisy_speech()[1][:samples]
+    enhanced = BASELINES[name](noisy, sample_rate)
+    assert enhanced.shape == (samples,) and np.isfinite(enhanced).all()
+    assert not BASELINES[name](np.zeros(samples, np.float32), sample_rate).any()
