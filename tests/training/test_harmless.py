@@ -10,8 +10,10 @@ import pytest
 from simulation import storage
 from simulation.cluster import ClusterInfo
 from simulation.degradations.base import Mixture
+from training.baselines import spectral_subtraction
 from training.evaluate import evaluate
 from training.harmless import CASES, WithHarmless
+from training.music import music
 from training.pairs import Labels
 
 RATE = 16_000
@@ -41,17 +43,22 @@ def rows() -> dict[str, Mixture]:
 
 
 def test_the_rows_are_what_they_are_called() -> None:
-    """Clean is its own input; high SNR is 30 dB; silence is zeros; a minute is a minute of the rows in order."""
+    """Clean is its own input, and so is music; high SNR is 30 dB; silence is zeros; spectral subtraction has been at
+    the enhanced; a minute is a minute of the rows in order."""
     made, own = rows(), [Noises().read(k) for k in range(4)]
-    assert list(made)[4:] == [f"harmless_{case}-{k}" for case in CASES for k in range(2)]
-    clean, high, silence, long = (made[f"harmless_{case}-1"] for case in CASES)
+    assert list(made)[4:-1] == [f"harmless_{case}-{k}" for case in CASES[:-1] for k in range(2)]
+    clean, high, silence, music, enhanced = (made[f"harmless_{case}-1"] for case in CASES[:-1])
+    long = made["harmless_long_60s-0"]
     assert np.array_equal(clean.clean, own[2].clean) and np.array_equal(clean.noisy, clean.clean)
     ratio = np.mean(high.clean**2) / np.mean((high.noisy - high.clean) ** 2)
     assert 10 * np.log10(ratio) == pytest.approx(30.0, abs=0.1)
     assert not silence.clean.any() and not silence.noisy.any()
+    assert np.array_equal(music.clean, music.noisy) and 10 * np.log10(np.mean(music.noisy**2)) == pytest.approx(-26)
+    assert np.array_equal(enhanced.clean, own[2].clean)
+    assert np.array_equal(enhanced.noisy, spectral_subtraction(own[2].noisy, RATE))
     assert len(long.clean) == len(long.noisy) == 60 * RATE
-    assert np.array_equal(long.noisy[7 * RATE : 14 * RATE], own[3].noisy)
-    assert np.array_equal(long.noisy[14 * RATE : 21 * RATE], own[0].noisy)
+    assert np.array_equal(long.noisy[: 7 * RATE], own[0].noisy)
+    assert np.array_equal(long.noisy[28 * RATE : 35 * RATE], own[0].noisy)
     assert all(np.array_equal(made[name].noisy, again.noisy) for name, again in rows().items())
 
 
@@ -68,4 +75,14 @@ def test_an_evaluation_counts_them_in_slices_of_their_own(ray_cluster: ClusterIn
     scores = pd.read_parquet(
         io.BytesIO(storage.read(storage.join(storage.normal(str(tmp_path / "more")), "scores.parquet")))
     )
-    assert len(scores) == 3 * (4 + 4) and scores["seconds"].max() == 60.0
+    assert len(scores) == 3 * (4 + 6) and scores["seconds"].max() == 60.0
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 16_000, 48_000])
+def test_music_is_our_own_notes_at_any_rate(sample_rate: int) -> None:
+    """The strongest tone of the first beat is the melody's first note; a variation is another key; it repeats."""
+    first, second = music(0, sample_rate), music(1, sample_rate)
+    assert len(first) == 4 * sample_rate and np.array_equal(first, music(0, sample_rate))
+    spectrum = np.abs(np.fft.rfft(first[: sample_rate // 4]))
+    assert 4 * spectrum.argmax() == pytest.approx(392.0, abs=4)
+    assert not np.array_equal(first, second) and np.abs(first).max() < 1
