@@ -8,12 +8,14 @@ Source: Berger, "Multiparameter hypothesis testing and acceptance sampling", Tec
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from simulation import storage
 from simulation.errors import UnknownName
 from simulation.schema import Schema
 from training.metrics import METRICS
 from training.registry import known_use
+from training.scorecard import LABEL_NUMBERS
 
 EVERY_SLICE = "*"
 
@@ -46,9 +48,19 @@ class Limit(Schema):
     highest: float | None = None
     """In the unit of the metric."""
     share: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Of the utterances, how many may lie outside. One without a value lies outside."""
+    """Of the utterances, how many may lie outside.
+
+    One without a value lies outside, unless the unprocessed input has none there either: polarity is not asked of
+    silence.
+    """
     slices: tuple[str, ...] = ()
-    """Where it holds; empty: everywhere."""
+    """Where it holds; empty: in every slice but the do-no-harm ones, which have to be named."""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "Limit":
+        if self.lowest is None and self.highest is None:
+            raise ValueError("a limit without lowest and highest limits nothing")
+        return self
 
 
 Fact = Literal["real_time_factor", "size_mb", "memory_mb", "latency_ms"]
@@ -131,11 +143,32 @@ POLICIES = {policy.name: policy for policy in (DENOISE, FULLBAND, QUALITY, REALT
 
 
 def policy_for(use: str, name: str = "") -> Policy:
-    """The policy of a use, or the one of this name; UnknownName for a use or a policy that does not exist."""
+    """The policy of a use, the one of this name, or the one in this JSON file (a path or an address).
+
+    UnknownName for a use, a policy or a metric that does not exist, BadSetting for a file that holds no policy.
+    """
     known_use(use)
+    if is_file(name):
+        return _known_metrics(Policy.parse(storage.read(storage.normal(name)), name))
     if name and name not in POLICIES:
         raise UnknownName("policy", name, POLICIES)
     return POLICIES[name or use]
+
+
+def is_file(name: str) -> bool:
+    """Whether somebody means a policy of their own."""
+    return "/" in name or name.endswith(".json")
+
+
+def _known_metrics(policy: Policy) -> Policy:
+    """The policy, once every metric in it is known to exist: a misspelt one would be a no for ever."""
+    for name in (policy.metric, *(each.metric for each in policy.not_worse)):
+        if name not in METRICS:
+            raise UnknownName("metric", name, METRICS)
+    for limit in policy.limits:
+        if limit.metric not in (*METRICS, *LABEL_NUMBERS):
+            raise UnknownName("metric", limit.metric, [*METRICS, *LABEL_NUMBERS])
+    return policy
 
 
 def metrics_of(policy: Policy) -> tuple[str, ...]:

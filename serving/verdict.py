@@ -10,15 +10,21 @@ Source: Holm, "A simple sequentially rejective multiple test procedure", Scandin
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from serving.judgement import Difference, Judgement, SliceCheck, SliceGain, Verdict
 from serving.ledger import worn_out
-from serving.policy import EVERY_SLICE, Budget, Limit, Policy
-from simulation.schema import Schema
+from serving.limits import budget_check, finite, is_harmless, limit_check
+from serving.policy import EVERY_SLICE, Policy
+from serving.reasons import doubts, objections, sentence, summary, title
 from training.intervals import Bootstrap, Interval
 from training.metrics import METRICS
+from training.sampling import SEED, averaged
+
+__all__ = ["UNPROCESSED", "Facts", "Judgement", "Verdict", "verdict"]
 
 UNPROCESSED = "unprocessed"
 """The opponent where there is no champion: the input itself."""
@@ -27,91 +33,6 @@ UNPROCESSED = "unprocessed"
 WAYS = ("speaker", "noise")
 WAYS_IF_LABELLED = ("room",)
 """Columns by which utterances are clustered; a table need not have the latter, as not every corpus has rooms."""
-
-
-class Difference(Schema):
-    """Candidate minus opponent in one metric, turned so that more is better, over the slices that decide."""
-
-    metric: str
-    interval: Interval
-    """At the judgement's confidence."""
-    left_out: int
-    """Utterances of these slices on which the opponent has no value."""
-    must_exceed: float
-    """The whole interval has to lie above this; `met` says whether it does."""
-    met: bool
-
-
-class SliceGain(Schema):
-    """The gain in the main metric in one slice; worse slices are shown whatever the verdict."""
-
-    slice: str
-    interval: Interval
-    worse: bool
-    """The mean is below 0."""
-    vetoes: bool
-
-
-class SliceCheck(Schema):
-    """What became of a slice's margin."""
-
-    slice: str
-    interval: Interval | None
-    """Of the gain in the main metric at 1 - alpha of the margin; None where the corpus has no such slice."""
-    must_exceed: float
-    met: bool
-
-
-class LimitCheck(Schema):
-    """What became of a do-no-harm limit."""
-
-    limit: Limit
-    outside: int
-    """Utterances outside it, or without a value."""
-    n: int
-    """Utterances it holds for."""
-    met: bool
-
-
-class BudgetCheck(Schema):
-    """What became of a budget."""
-
-    budget: Budget
-    value: float | None
-    """None where it was not measured."""
-    met: bool
-
-
-class Judgement(Schema):
-    """What the gate found for one candidate."""
-
-    candidate: str
-    wins: bool
-    confidence: float | None
-    """Of every interval here, after Holm."""
-    gain: Difference | None
-    others: tuple[Difference, ...]
-    slices: tuple[SliceGain, ...]
-    margins: tuple[SliceCheck, ...] = ()
-    limits: tuple[LimitCheck, ...] = ()
-    budgets: tuple[BudgetCheck, ...] = ()
-    reason: str
-    """One sentence."""
-
-
-class Verdict(Schema):
-    """Who becomes champion, if anybody, and every number behind it."""
-
-    policy: Policy
-    opponent: str
-    slices: tuple[str, ...]
-    """The slices that decided."""
-    judgements: tuple[Judgement, ...]
-    ranking: tuple[str, ...]
-    """Candidates that could be judged, best first by the mean of the main metric."""
-    winner: str | None
-    warnings: tuple[str, ...] = ()
-    reason: str
 
 
 Facts = Mapping[str, Mapping[str, float]]
@@ -128,6 +49,8 @@ def verdict(
 ) -> Verdict:
     """Judge candidates by a table of scores: one line per `row` and `system`, with `case`, `speaker`, `noise`, metrics.
 
+    A stochastic system may have several lines for a row, told apart by the column `seed`: their scores are averaged
+    before rows are paired, and each of them is held to the limits. Rows of the do-no-harm slices are for limits only.
     The table is that of the gate corpus, which was looked at `looks` times, this one included. `champion` is a name in
     the column `system`; without one the candidates are held against the unprocessed input.
     """
@@ -136,7 +59,7 @@ def verdict(
     names = list(dict.fromkeys(candidates))
     complaints = {name: bench.complaint(name) for name in names}
     judged = _holm(bench, [name for name in names if complaints[name] is None])
-    judgements = tuple(judged.get(name) or _refused(name, str(complaints[name])) for name in names)
+    judgements = tuple(judged.get(name) or bench.refused(name, str(complaints[name])) for name in names)
     ranking = sorted(judged, key=lambda name: (-_mean(judged[name]), name))
     winner = next((name for name in ranking if judged[name].wins), None)
     return Verdict(
@@ -147,7 +70,7 @@ def verdict(
         ranking=tuple(ranking),
         winner=winner,
         warnings=worn_out(looks, policy.alpha, policy.most_looks),
-        reason=_summary(winner, judgements, opponent),
+        reason=summary(winner, judgements, opponent),
     )
 
 
@@ -164,28 +87,9 @@ def _holm(bench: "_Bench", candidates: list[str]) -> dict[str, Judgement]:
     return final
 
 
-def _refused(candidate: str, complaint: str) -> Judgement:
-    return Judgement(
-        candidate=candidate,
-        wins=False,
-        confidence=None,
-        gain=None,
-        others=(),
-        slices=(),
-        reason=f"cannot be judged: {complaint}",
-    )
-
-
 def _mean(judgement: Judgement) -> float:
     assert judgement.gain is not None
     return judgement.gain.interval.mean
-
-
-def _summary(winner: str | None, judgements: tuple[Judgement, ...], opponent: str) -> str:
-    if winner is not None:
-        return f"{winner} " + next(each.reason for each in judgements if each.candidate == winner)
-    each = "; ".join(f"{judgement.candidate} {judgement.reason}" for judgement in judgements)
-    return f"nobody wins over {opponent}: {each or 'there are no candidates'}"
 
 
 class _Bench:
@@ -199,15 +103,22 @@ class _Bench:
         needed = ["row", "system", "case", *WAYS, *self.metrics]
         self.absent = [column for column in needed if column not in scores.columns]
         measured = list(dict.fromkeys([*self.metrics, *(limit.metric for limit in policy.limits)]))
-        numbers = scores.reindex(columns=measured).apply(pd.to_numeric, errors="coerce")
-        self.scores = scores.reindex(columns=list(dict.fromkeys([*needed, *measured, *WAYS_IF_LABELLED]))).assign(
-            **{name: numbers[name] for name in numbers}
+        columns = dict.fromkeys([*needed, *measured, *WAYS_IF_LABELLED, SEED])
+        self.outputs = scores.reindex(columns=list(columns)).assign(
+            **{name: pd.to_numeric(scores[name], errors="coerce") for name in measured if name in scores}
         )
+        """Every output of every system, numbers as numbers."""
+        self.scores = averaged(self.outputs[~is_harmless(self.outputs["case"])], measured)
+        """One line for each row and system, of the corpus itself."""
         self.reference = self._table(opponent)
 
     def _table(self, system: str) -> pd.DataFrame:
         """The utterances of one system, by row."""
         return self.scores[self.scores["system"] == system].set_index("row").sort_index()
+
+    def _outputs(self, system: str) -> pd.DataFrame:
+        """What it made of the corpus and of the rows to do no harm on."""
+        return self.outputs[self.outputs["system"] == system]
 
     @cached_property
     def cases(self) -> tuple[str, ...]:
@@ -230,32 +141,32 @@ class _Bench:
 
     def complaint(self, candidate: str) -> str | None:
         """Why a candidate cannot be judged, or None."""
-        table = self._table(candidate)
+        table, ours, theirs = self._table(candidate), self._outputs(candidate), self._outputs(self.opponent)
         if self.absent:
             return f"the scores lack the columns {', '.join(self.absent)}"
         if candidate == self.opponent:
             return "it is the opponent itself"
         if self.reference.empty or table.empty:
             return f"there are no scores of {self.opponent if self.reference.empty else candidate}"
-        if self.reference.index.has_duplicates or table.index.has_duplicates:
+        if any(outputs.duplicated(["row", SEED]).any() for outputs in (ours, theirs)):
             return "utterances were scored twice"
-        if apart := len(self.reference.index.symmetric_difference(table.index)):
+        if apart := len(set(ours["row"]) ^ set(theirs["row"])):
             return f"{apart} utterances were scored for it only or for {self.opponent} only"
         return self._failures(table) or self._too_few()
 
     def _failures(self, table: pd.DataFrame) -> str | None:
         for metric in self.metrics:
-            failed = int((_finite(self.reference[metric]) & ~_finite(table[metric])).sum())
+            failed = int((finite(self.reference[metric]) & ~finite(table[metric])).sum())
             if failed:
-                return f"{METRICS[metric].title} failed on {failed} utterances where {self.opponent} has a value"
+                return f"{title(metric)} failed on {failed} utterances where {self.opponent} has a value"
         return None
 
     def _too_few(self) -> str | None:
         for metric in self.metrics:
-            scored = int(_finite(self._deciding.rows[metric]).sum())
+            scored = int(finite(self._deciding.rows[metric]).sum())
             if scored < self.policy.minimum_utterances:
                 return (
-                    f"{METRICS[metric].title} has values on {scored} utterances of the deciding slices, "
+                    f"{title(metric)} has values on {scored} utterances of the deciding slices, "
                     f"fewer than the {self.policy.minimum_utterances} the policy asks for"
                 )
         return None
@@ -269,21 +180,45 @@ class _Bench:
         )
         slices = tuple(self._slice_gains(table, confidence))
         margins = tuple(self._slice_checks(table))
-        limits = tuple(_limit_check(limit, table) for limit in policy.limits)
-        budgets = tuple(_budget_check(budget, self.facts.get(candidate, {})) for budget in policy.budgets)
-        doubts = (*_doubts(others, slices), *_objections(margins, limits, budgets))
+        doubtful = tuple(doubts(others, slices, margins))
+        checks = self._checks(candidate)
+        objected = tuple(objections(checks["limits"], checks["budgets"]))
         return Judgement(
             candidate=candidate,
-            wins=gain.met and not doubts,
+            wins=gain.met and not doubtful and not objected,
             confidence=confidence,
             gain=gain,
             others=others,
             slices=slices,
             margins=margins,
-            limits=limits,
-            budgets=budgets,
-            reason=_sentence(self.opponent, gain, others, slices, doubts),
+            **checks,
+            reason=sentence(self.opponent, gain, others, slices, doubtful, objected),
         )
+
+    def refused(self, candidate: str, complaint: str) -> Judgement:
+        """A candidate that cannot be compared; limits and budgets that it breaks may be why, and are named."""
+        checks = self._checks(candidate) if len(self._outputs(candidate)) else {}
+        broken = [f"cannot be judged: {complaint}", *objections(checks.get("limits", ()), checks.get("budgets", ()))]
+        return Judgement(
+            candidate=candidate,
+            wins=False,
+            confidence=None,
+            gain=None,
+            others=(),
+            slices=(),
+            **checks,
+            reason=" and ".join(broken),
+        )
+
+    def _checks(self, candidate: str) -> dict[str, Any]:
+        """What needs no opponent."""
+        facts = {name: value for name, value in self.facts.get(candidate, {}).items() if np.isfinite(value)}
+        outputs, unprocessed = self._outputs(candidate), self._outputs(UNPROCESSED)
+        return {
+            "limits": tuple(limit_check(limit, outputs, unprocessed) for limit in self.policy.limits),
+            "budgets": tuple(budget_check(budget, facts) for budget in self.policy.budgets),
+            "facts": facts,
+        }
 
     def _slice_checks(self, table: pd.DataFrame) -> Iterator[SliceCheck]:
         named = {margin.slice: margin for margin in self.policy.slice_margins}
@@ -332,94 +267,3 @@ class _Utterances:
             must_exceed=must_exceed,
             met=interval.low is not None and interval.low > must_exceed,
         )
-
-
-def _limit_check(limit: Limit, table: pd.DataFrame) -> LimitCheck:
-    """Count a candidate's utterances outside a limit; nothing to count is not within it."""
-    values = table[table["case"].isin(limit.slices)][limit.metric] if limit.slices else table[limit.metric]
-    inside = _finite(values)
-    if limit.lowest is not None:
-        inside &= values >= limit.lowest
-    if limit.highest is not None:
-        inside &= values <= limit.highest
-    outside, n = int((~inside).sum()), len(values)
-    return LimitCheck(limit=limit, outside=outside, n=n, met=n > 0 and outside <= limit.share * n)
-
-
-def _budget_check(budget: Budget, facts: Mapping[str, float]) -> BudgetCheck:
-    value = facts.get(budget.fact)
-    known = value is not None and bool(np.isfinite(value))
-    return BudgetCheck(
-        budget=budget, value=value if known else None, met=known and value is not None and value <= budget.limit
-    )
-
-
-def _doubts(others: tuple[Difference, ...], slices: tuple[SliceGain, ...]) -> Iterator[str]:
-    """What speaks against a candidate by comparison with the opponent."""
-    yield from (f"{_title(each.metric)} may be worse" for each in others if not each.met)
-    yield from (f"it harms the slice {each.slice}" for each in slices if each.vetoes)
-
-
-def _objections(
-    margins: tuple[SliceCheck, ...], limits: tuple[LimitCheck, ...], budgets: tuple[BudgetCheck, ...]
-) -> Iterator[str]:
-    """What speaks against a candidate by the policy's margins, limits and budgets."""
-    for margin in margins:
-        if margin.interval is None:
-            yield f"the slice {margin.slice} has no scores"
-        elif not margin.met:
-            yield f"it may lose more than {-margin.must_exceed:g} in the slice {margin.slice}"
-    for check in limits:
-        if not check.met:
-            low, high = check.limit.lowest, check.limit.highest
-            bounds = " or ".join(
-                f"{word} {bound:g}" for word, bound in (("below", low), ("above", high)) if bound is not None
-            )
-            yield f"{_title(check.limit.metric)} is {bounds} or missing on {check.outside} of {check.n} utterances"
-    for spent in budgets:
-        if spent.value is None:
-            yield f"its {spent.budget.fact} was not measured"
-        elif not spent.met:
-            yield f"its {spent.budget.fact} of {spent.value:.3g} is above {spent.budget.limit:g}"
-
-
-def _sentence(
-    opponent: str,
-    gain: Difference,
-    others: tuple[Difference, ...],
-    slices: tuple[SliceGain, ...],
-    doubts: tuple[str, ...],
-) -> str:
-    """Won, tied or lost, by how much, and what else stands in the way or should be known."""
-    numbers = ", ".join(_shown(each.metric, each.interval) for each in (gain, *others))
-    worse = [f"{each.slice} ({_shown(gain.metric, each.interval)})" for each in slices if each.worse]
-    if not gain.met:
-        outcome = _short_of(opponent, gain)
-    elif doubts:
-        outcome = f"gains over {opponent}, but {' and '.join(doubts)}"
-    else:
-        outcome = f"wins over {opponent}"
-    return f"{outcome}: {numbers}" + (f"; worse in {', '.join(worse)}" if worse else "")
-
-
-def _title(metric: str) -> str:
-    """As papers write it; a column that is no metric is called by its name."""
-    return METRICS[metric].title if metric in METRICS else metric
-
-
-def _short_of(opponent: str, gain: Difference) -> str:
-    if gain.interval.high is not None and gain.interval.high < 0:
-        return f"loses to {opponent}"
-    if gain.interval.low is None:
-        return f"has too few speakers, noises or rooms for an interval against {opponent}"
-    return f"is tied with {opponent}, as the interval is not wholly above {gain.must_exceed:g}"
-
-
-def _shown(metric: str, interval: Interval) -> str:
-    digits, unit = (2, " dB") if METRICS[metric].unit == "dB" else (3, "")
-    ends = "" if interval.low is None else f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
-    return f"{METRICS[metric].title} {interval.mean:+.{digits}f}{unit}{ends}"
-
-
-def _finite(values: pd.Series) -> pd.Series:
-    return pd.Series(np.isfinite(values.to_numpy(dtype=np.float64)), index=values.index)

@@ -1,6 +1,7 @@
 """Planted cases: versions that gain on average and must not pass, each blocked for its own reason."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 
 from serving.policy import EVERY_SLICE, POLICIES, Budget, Limit, Policy, SliceMargin, policy_for
 from serving.verdict import Judgement, Verdict, verdict
-from simulation.errors import UnknownName
+from simulation.errors import BadSetting, UnknownName
 
 EACH = 60
 CASES = ("noise", "reverb", "clean")
@@ -172,6 +173,102 @@ def test_each_slice_is_judged_at_its_own_alpha() -> None:
     )
     assert judged(scores, policy=lenient).wins
     assert not judged(scores, policy=strict).wins
+
+
+def sampled(scores: pd.DataFrame, seeds: int, noise_db: float) -> pd.DataFrame:
+    """The challenger sampled with so many seeds, whose SI-SDR scatters around what it was."""
+    rng = np.random.default_rng(7)
+    theirs = scores[scores["system"] == "dm/2"]
+    parts = [
+        theirs.assign(seed=seed, si_sdr=theirs["si_sdr"] + noise_db * rng.normal(size=len(theirs)))
+        for seed in range(seeds)
+    ]
+    return pd.concat([scores[scores["system"] == "dm/1"], *parts], ignore_index=True)
+
+
+def test_sampling_seeds_are_averaged_before_pairing() -> None:
+    """Many seeds take the scatter of sampling away, and are no further utterances."""
+    found = {seeds: judged(sampled(table(), seeds, 6.0)).gain for seeds in (1, 25)}
+    one, many = (gain.interval for gain in found.values() if gain is not None)
+    assert (one.n, many.n) == (180, 180)
+    width = [interval.high - interval.low for interval in (one, many)]  # type: ignore[operator]
+    assert width[1] < width[0] / 1.5
+
+
+def test_one_harmful_sample_is_not_averaged_away() -> None:
+    """A stochastic model that flips polarity now and then is blocked, though its mean polarity is positive."""
+    scores = sampled(table(), 5, 0.1)
+    scores.loc[scores.index[scores["seed"] == 3][:9], "planted_polarity"] = -1.0
+    assert "planted_polarity is below 0 or missing on 9 of 900 utterances" in judged(scores).reason
+
+
+def harmless(metric: str, value: float) -> pd.DataFrame:
+    """The table with ten rows of clean input more, on which the challenger has this value."""
+    base = table()
+    rows = base[base["case"] == "clean"].groupby("system").head(10)
+    added = rows.assign(case="harmless_clean", row=rows["row"].str.replace("test", "harmless"), si_sdr=50.0)
+    added.loc[added["system"] == "dm/2", ["si_sdr", metric]] = [20.0, value]
+    return pd.concat([base, added], ignore_index=True)
+
+
+def test_rows_to_do_no_harm_on_count_in_limits_that_name_them_and_nowhere_else() -> None:
+    """30 dB less SI-SDR on clean input is no harm; muting it is, though the other slices allow as much."""
+    named = Limit(metric="planted_muted_share", highest=0.05, slices=("harmless_clean",))
+    policy = POLICY.model_copy(update={"limits": (*POLICY.limits, named)})
+    assert judged(harmless("planted_muted_share", 0.04), policy=policy).wins
+    blocked = judged(harmless("planted_muted_share", 0.9), policy=policy)
+    assert "but planted_muted_share is above 0.05 or missing on 10 of 10 utterances in harmless_clean:" in (
+        blocked.reason
+    )
+    assert not blocked.wins
+    assert [(check.worst, check.n) for check in blocked.limits if not check.met] == [(0.9, 10)]
+    assert judged(harmless("planted_delay_samples", 320.0), policy=policy).wins, "that limit does not name the slice"
+    assert not judged(table(), policy=policy).wins, "a slice that is named and was not scored is a no"
+
+
+def test_where_the_input_has_no_value_either_nobody_is_blamed() -> None:
+    """Polarity cannot be told on silence, whoever is asked; where the input has one, a missing value is a no."""
+    scores = table()
+    silent = scores["row"].isin([f"test-noise-{k:04d}" for k in range(5)])
+    scores.loc[silent & (scores["system"] == "dm/2"), "planted_polarity"] = np.nan
+    unprocessed = scores[scores["system"] == "dm/1"].assign(system="unprocessed")
+    assert not judged(pd.concat([scores, unprocessed], ignore_index=True)).wins
+    unprocessed.loc[silent[unprocessed.index], "planted_polarity"] = np.nan
+    judgement = judged(pd.concat([scores, unprocessed], ignore_index=True))
+    assert judgement.wins
+    assert [(check.excused, check.n) for check in judgement.limits] == [(0, 180)] * 2 + [(5, 175)] + [(0, 60), (0, 180)]
+
+
+def test_one_that_cannot_be_compared_is_told_which_limits_it_broke() -> None:
+    """A model that mutes everything has no SI-SDR; "it failed" alone would not say why."""
+    scores = table()
+    muted = scores["system"] == "dm/2"
+    scores.loc[muted, "si_sdr"], scores.loc[muted, "planted_muted_share"] = np.nan, 1.0
+    judgement = judged(scores)
+    assert "cannot be judged: SI-SDR failed on 180 utterances" in judgement.reason
+    assert "and planted_muted_share is above 0.05 or missing on 60 of 60 utterances in clean" in judgement.reason
+
+
+def test_a_loser_is_told_which_limits_it_broke() -> None:
+    """A delay costs SI-SDR as well; the reason is the delay."""
+    scores = table()
+    planted("planted_delay_samples", 320.0)(scores)
+    scores.loc[scores["system"] == "dm/2", "si_sdr"] -= 20.0
+    assert "loses to dm/1 and planted_delay_samples is below -16 or above 16 or missing" in judged(scores).reason
+
+
+def test_a_policy_of_ones_own_is_read_from_a_file(tmp_path: Path) -> None:
+    """As JSON; a metric that does not exist, and a limit that limits nothing, are refused before anything is scored."""
+    own = POLICIES["realtime"].model_copy(update={"name": "ours", "minimum_gain": 0.5})
+    file = tmp_path / "ours.json"
+    file.write_bytes(own.canonical())
+    assert policy_for("denoise-16k", str(file)) == own
+    file.write_text(own.model_dump_json().replace('"pesq"', '"pesk"'))
+    with pytest.raises(UnknownName, match="no metric named 'pesk'"):
+        policy_for("denoise-16k", str(file))
+    file.write_text('{"name": "ours", "revision": 1, "limits": [{"metric": "muted"}]}')
+    with pytest.raises(BadSetting, match="limits nothing"):
+        policy_for("denoise-16k", str(file))
 
 
 def test_policies_are_found_by_use_and_by_name() -> None:

@@ -1,0 +1,64 @@
+"""Do no harm, and cost no more than allowed: checks of one candidate that need no opponent.
+
+Every output counts by itself: an average over utterances, or over the sampling seeds of one, hides the one that harms.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from serving.judgement import BudgetCheck, LimitCheck
+from serving.policy import Budget, Limit
+from training.slices import HARMLESS
+
+
+def limit_check(limit: Limit, outputs: pd.DataFrame, unprocessed: pd.DataFrame) -> LimitCheck:
+    """Count a candidate's outputs outside a limit; nothing to count is not within it.
+
+    Both tables have a column for the limit's metric, `row` and `case`. An output without a value lies outside, unless
+    the unprocessed input of that row has none either: then the metric has nothing to measure there.
+    """
+    inside_slices = outputs["case"].isin(limit.slices) if limit.slices else ~is_harmless(outputs["case"])
+    held = outputs[inside_slices.to_numpy(bool)]
+    without = unprocessed["row"][~finite(unprocessed[limit.metric]).to_numpy(bool)]
+    excused = ~finite(held[limit.metric]).to_numpy(bool) & held["row"].isin(without).to_numpy(bool)
+    values = held[limit.metric].to_numpy(np.float64)[~excused]
+    over = _over(limit, values)
+    outside, n = int((~np.isfinite(values) | (over > 0)).sum()), len(values)
+    return LimitCheck(
+        limit=limit,
+        outside=outside,
+        n=n,
+        excused=int(excused.sum()),
+        worst=float(values[np.nanargmax(over)]) if np.isfinite(values).any() else None,
+        met=n > 0 and outside <= limit.share * n,
+    )
+
+
+def budget_check(budget: Budget, facts: Mapping[str, float]) -> BudgetCheck:
+    """Hold a fact against its budget; one that nobody measured is not within it."""
+    value = facts.get(budget.fact)
+    if value is None or not np.isfinite(value):
+        return BudgetCheck(budget=budget, value=None, met=False)
+    return BudgetCheck(budget=budget, value=value, met=value <= budget.limit)
+
+
+def is_harmless(cases: pd.Series) -> pd.Series:
+    """Which rows were added to do no harm on; they belong to no slice of the corpus."""
+    return cases.astype(str).str.startswith(HARMLESS).astype(bool)
+
+
+def finite(values: pd.Series) -> pd.Series:
+    """Which of them are there, and numbers."""
+    return pd.Series(np.isfinite(values.to_numpy(dtype=np.float64)), index=values.index)
+
+
+def _over(limit: Limit, values: np.ndarray) -> np.ndarray:
+    """By how much each value lies outside; negative inside, NaN where there is none."""
+    over = np.full(values.shape, -np.inf)
+    if limit.lowest is not None:
+        over = np.maximum(over, limit.lowest - values)
+    if limit.highest is not None:
+        over = np.maximum(over, values - limit.highest)
+    return over
