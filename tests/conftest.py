@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from simulation import storage
+from simulation.bucket import client
 from simulation.cluster import ClusterInfo, cluster
 from simulation.home import Home
 
@@ -18,11 +18,12 @@ OUR_VARIABLES = ("AWS_", "MLFLOW_", "RAY_", "UNMUFFLE_")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def clean_environment() -> Iterator[None]:
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test sees, or writes to, the store, tracking server, cluster or home of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(OUR_VARIABLES)]:
             patch.delenv(name)
+        patch.setenv("UNMUFFLE_HOME", str(tmp_path_factory.mktemp("home-of-all")))
         yield
 
 
@@ -62,7 +63,7 @@ def s3_store(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_variables(s3_endpoint).items():
         monkeypatch.setenv(name, value)
     bucket = f"test-{uuid.uuid4().hex}"
-    storage._client().create_bucket(Bucket=bucket)
+    client().create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
 
 

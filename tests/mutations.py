@@ -37,7 +37,7 @@ FAULTS = (
     # ---- stores and corpora
     Fault(
         "skip the conditional write to a bucket",
-        "simulation/storage.py",
+        "simulation/bucket.py",
         'Body=data, IfNoneMatch="*")',
         "Body=data)",
         "tests/simulation/test_storage.py::test_create_is_one_conditional_put",
@@ -115,8 +115,8 @@ FAULTS = (
     ),
     Fault(
         "a group in two splits is let through",
-        "simulation/sources.py",
-        "    _refuse_shared_groups(kind, where, recordings)\n    return",
+        "simulation/sources/scanning.py",
+        "    refuse_shared_groups(kind, where, recordings)\n    return",
         "    return",
         "tests/simulation/test_sources.py::test_a_group_in_two_splits_is_refused_by_name",
     ),

@@ -13,6 +13,7 @@ from simulation import audio, levels
 from simulation.corpora import sample
 from simulation.corpora.sample import SAMPLE
 from simulation.sources import KINDS, SPLITS, load, scan
+from simulation.sources.measuring import measured
 
 FREE = re.compile(r"(CC0|CC BY(?!-)|MIT|public domain)\b")
 BYTES_AT_MOST = 15_000_000
@@ -38,6 +39,16 @@ def test_every_file_is_in_the_manifest_with_its_checksum_and_facts(rows: list[di
         assert sample_rate == 16_000
         assert not levels.silent(audio.mono(samples)), row["path"]
         assert np.abs(samples).max() < 1, row["path"]
+
+
+def test_the_manifest_holds_what_is_measured_of_each_file() -> None:
+    """A scan of the sample corpus reads no audio; what it says of the recordings is what measuring them gives."""
+    recordings = scan("sample", "sample", "sample", sample_rate=16_000).recordings
+    for recording in recordings[::11]:
+        again = measured(recording.kind, load(recording, 16_000), 16_000)
+        assert again is not None and recording.probe is not None
+        stated, found = (probe.model_dump(exclude_none=True) for probe in (recording.probe, again))
+        assert stated == pytest.approx(found, rel=1e-4, abs=1e-3), recording.id
 
 
 def test_it_is_small_enough_to_ship() -> None:

@@ -2,17 +2,22 @@
 
 import csv
 import hashlib
+import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulation import audio, sources, storage
+from simulation import audio, levels, storage
+from simulation.corpora.sample import SAMPLE
 from simulation.errors import BadSetting, ManifestMismatch, NotThere, TooManyQuarantined
-from simulation.sources import SPLITS, Recording, SourceManifest, load, scan
+from simulation.home import Home
+from simulation.sources import SPLITS, Recording, SourceManifest, load, scan, splitting
 
 RATE = 16_000
 
@@ -96,7 +101,7 @@ def test_other_files_in_a_folder_are_passed_over(tmp_path: Path) -> None:
 @given(groups=st.sets(st.text("abcdef0123", min_size=1), min_size=3, max_size=30))
 def test_no_split_is_empty_with_three_groups_or_more(groups: set[str]) -> None:
     """However the hashes fall; and every group has one split."""
-    splits = sources._by_hash(groups)
+    splits = splitting.by_hash(groups)
     assert set(splits) == groups
     assert set(splits.values()) == set(SPLITS)
 
@@ -105,21 +110,21 @@ def test_no_split_is_empty_with_three_groups_or_more(groups: set[str]) -> None:
 @pytest.mark.parametrize("count", [3, 5])
 def test_no_split_is_empty_even_if_all_hashes_fall_into_one(crowded: str, count: int) -> None:
     """Groups whose names would all go to one split are spread over three."""
-    splits = sources._by_hash(f"speaker-{i}" for i in range(500))
+    splits = splitting.by_hash(f"speaker-{i}" for i in range(500))
     unlucky = [group for group, split in splits.items() if split == crowded][:count]
-    assert set(sources._by_hash(unlucky).values()) == set(SPLITS)
+    assert set(splitting.by_hash(unlucky).values()) == set(SPLITS)
 
 
 def test_most_groups_are_for_training() -> None:
     """80, 10 and 10 of a hundred, roughly, since a hash decides."""
-    splits = list(sources._by_hash(f"speaker-{i}" for i in range(2000)).values())
+    splits = list(splitting.by_hash(f"speaker-{i}" for i in range(2000)).values())
     assert [round(splits.count(split) / 2000, 1) for split in SPLITS.values()] == [0.8, 0.1, 0.1]
 
 
 def test_adding_speakers_moves_nobody() -> None:
     """A speaker of test never slips into train because the folder grew."""
-    before = sources._by_hash(f"speaker-{i}" for i in range(100))
-    after = sources._by_hash(f"speaker-{i}" for i in range(200))
+    before = splitting.by_hash(f"speaker-{i}" for i in range(100))
+    after = splitting.by_hash(f"speaker-{i}" for i in range(200))
     assert {group: after[group] for group in before} == before
 
 
@@ -308,6 +313,110 @@ def test_a_copy_in_another_split_is_set_aside(tmp_path: Path) -> None:
     manifest = scan_speech(write_csv(tmp_path / "list.csv", rows))
     assert [one.reason for one in manifest.quarantined] == ["In test, and the same bytes as 'speech/a0.flac' in train."]
     assert len(manifest.recordings) == 29
+
+
+# ---- other sample rates, other manifests --------------------------------------------------------------------------
+
+
+def test_kinds_that_may_be_narrow_are_used_below_the_rate(tmp_path: Path) -> None:
+    """Where a scenario asks for it, and for that kind only, a recording below the corpus's rate is a source."""
+    where = write(tmp_path, {**speakers(4), "low/1.flac": flac(9, sample_rate=8000)})
+    manifest = scan(where, "sample", "sample", sample_rate=RATE, narrow=("speech",))
+    assert manifest.find("speech/low/1.flac").sample_rate == 8000
+    with pytest.raises(TooManyQuarantined, match="8000 Hz, is below the corpus's 16000 Hz"):
+        scan(where, "sample", "sample", sample_rate=RATE, narrow=("noise",))
+
+
+def test_a_parquet_manifest_says_what_a_csv_says(tmp_path: Path) -> None:
+    """The same rows, blank cells included, give the same manifest."""
+    rows = [{**row, "licence": "CC0" if i else None} for i, row in enumerate(csv_rows(tmp_path))]
+    pandas.DataFrame(rows).to_parquet(tmp_path / "list.parquet")
+    table = write_csv(tmp_path / "list.csv", [{key: cell or "" for key, cell in row.items()} for row in rows])
+    assert scan_speech(str(tmp_path / "list.parquet")) == scan_speech(table)
+    (tmp_path / "bad.parquet").write_bytes(b"hello")
+    with pytest.raises(BadSetting, match=r"bad\.parquet is not a Parquet file"):
+        scan_speech(str(tmp_path / "bad.parquet"))
+
+
+# ---- what was measured --------------------------------------------------------------------------------------------
+
+
+def old(folder: Path) -> str:
+    """The folder, as if all its files had been written a minute ago."""
+    for path in folder.rglob("*.*"):
+        os.utime(path, (time.time() - 60, time.time() - 60))
+    return str(folder)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch, home: Home) -> list[str]:
+    """The names of the source files that are read, in a home of this test alone."""
+    seen: list[str] = []
+    read = storage.read
+
+    def noted(address: str) -> bytes:
+        if "/sample/" not in address:
+            seen.append(address.rpartition("/")[2])
+        return read(address)
+
+    monkeypatch.setattr(storage, "read", noted)
+    return seen
+
+
+def test_an_unchanged_folder_is_not_read_twice(tmp_path: Path, reads: list[str]) -> None:
+    """The second scan is a listing and says the same; a changed file, and only that, is read again."""
+    write(tmp_path / "speech", {**speakers(12), "bad/1.wav": b"hello"})
+    first = scan_speech(old(tmp_path / "speech"))
+    assert len(reads) == 25
+    reads.clear()
+    assert scan_speech(str(tmp_path / "speech")) == first
+    assert reads == []
+    (tmp_path / "speech" / "s03" / "1.flac").write_bytes(flac(77, seconds=0.3))
+    changed = scan_speech(str(tmp_path / "speech"))
+    assert reads == ["1.flac"]
+    assert changed.find("speech/s03/1.flac").sha256 == hashlib.sha256(flac(77, seconds=0.3)).hexdigest()
+
+
+def test_a_manifest_is_not_read_twice_either(tmp_path: Path, reads: list[str]) -> None:
+    """Size and time of the files that a CSV names are asked for, their bytes are not."""
+    table = write_csv(tmp_path / "list.csv", csv_rows(tmp_path / "."))
+    old(tmp_path)
+    first = scan_speech(table)
+    reads.clear()
+    assert scan_speech(table) == first
+    assert reads == ["list.csv"]
+
+
+def test_what_was_just_written_is_not_believed(tmp_path: Path, reads: list[str]) -> None:
+    """A file may change twice within one tick of its clock, so a fresh one is read again."""
+    write(tmp_path / "speech", speakers(3, each=1))
+    scan_speech(str(tmp_path / "speech"))
+    reads.clear()
+    scan_speech(str(tmp_path / "speech"))
+    assert len(reads) == 3
+
+
+def test_sources_are_scanned_where_the_home_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remembering is a convenience: without it everything is read."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("UNMUFFLE_HOME", str(tmp_path / "file" / "home"))
+    assert len(scan_speech(write(tmp_path / "speech", speakers(3))).recordings) == 6
+
+
+def test_each_recording_says_what_was_measured_of_it(tmp_path: Path) -> None:
+    """Level, bandwidth and estimated SNR of speech in a steady noise; the digest does not see them."""
+    speech = audio.mono(audio.read((SAMPLE / "speech/lj_LJ001-0015.flac").read_bytes(), "x")[0])
+    noise = np.random.default_rng(0).normal(0, 1, len(speech))
+    noisy = (speech + noise * levels.snr_gain(speech, noise, 15.0, RATE)).astype(np.float32)
+    files = {"s/a.flac": audio.encode_flac(noisy, RATE), "t/b.flac": flac(1), "u/c.flac": flac(2)}
+    manifest = scan_speech(write(tmp_path, files))
+    probe = manifest.find("speech/s/a.flac").probe
+    assert probe is not None and probe.snr_db is not None
+    assert probe.snr_db == pytest.approx(15.0, abs=2.0)
+    assert probe.level_db == pytest.approx(levels.active_level_db(noisy, RATE), abs=1e-3)
+    assert probe.bandwidth_hz > 7900
+    bare = tuple(one.model_copy(update={"probe": None}) for one in manifest.recordings)
+    assert SourceManifest(recordings=bare).digest() == manifest.digest()
 
 
 # ---- the manifest -------------------------------------------------------------------------------------------------

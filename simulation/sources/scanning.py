@@ -1,0 +1,180 @@
+"""Scanning: all sources of a scenario into one manifest; loading a recording of it."""
+
+import hashlib
+import logging
+from collections.abc import Collection
+from typing import Protocol
+
+from simulation import audio, storage
+from simulation.corpora.sample import SAMPLE
+from simulation.errors import ManifestMismatch, TooManyQuarantined
+from simulation.sources.finding import Candidate, candidates_at, from_rows, table_rows
+from simulation.sources.measuring import Found, found_at
+from simulation.sources.recordings import KINDS, Kind, Probe, Quarantined, Recording, SourceManifest
+from simulation.sources.splitting import refuse_shared_groups, splits_of, without_copies
+
+log = logging.getLogger(__name__)
+
+Usable = list[tuple[Candidate, Found]]
+"""Files that can be used, with what was found of them."""
+
+
+def scan(
+    speech: str,
+    noise: str,
+    rirs: str,
+    *,
+    sample_rate: int,
+    narrow: Collection[Kind] = (),
+    bad_share: float = 0.05,
+) -> SourceManifest:
+    """Look at every source file once; see `simulation/sources/__init__.py` for what may be given and how it is split.
+
+    `narrow` names the kinds whose recordings may have a lower rate than `sample_rate` (Hz). Raises `TooManyQuarantined`
+    where more than `bad_share` of a kind had to be set aside, `NotThere` where there is nothing, and `BadSetting` for
+    a manifest without the needed columns or a group that stands in two splits.
+    """
+    recordings: list[Recording] = []
+    quarantined: list[Quarantined] = []
+    for kind, where in zip(KINDS, (speech, noise, rirs), strict=True):
+        lowest_rate = 0 if kind in narrow else sample_rate
+        usable, bad = _shipped(kind, lowest_rate) if where == "sample" else _scan_kind(kind, where, lowest_rate)
+        good, copies = without_copies(_in_splits(kind, where, usable))
+        bad += copies
+        _refuse_too_many(kind, where, len(good), bad, bad_share)
+        if bad:
+            log.warning("Set aside %d %s recordings of %s: %s", len(bad), kind, where, _first(bad))
+        recordings += good
+        quarantined += bad
+    return SourceManifest(recordings=tuple(recordings), quarantined=tuple(quarantined))
+
+
+class Asking(Protocol):
+    """What a scenario says of its sources (`simulation.scenario.Scenario`, which imports this package)."""
+
+    @property
+    def speech(self) -> str:
+        """Where the speech lies; so for the other two."""
+
+    @property
+    def noise(self) -> str: ...  # noqa: D102
+
+    @property
+    def rirs(self) -> str: ...  # noqa: D102
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+
+    @property
+    def narrow_sources(self) -> tuple[Kind, ...]:
+        """Kinds whose recordings may have a lower rate."""
+
+    @property
+    def most_bad_sources(self) -> float:
+        """Share of a kind's recordings that may be set aside."""
+
+
+def scan_for(asking: Asking) -> SourceManifest:
+    """The sources of a scenario as they are now; raises what `scan` raises."""
+    return scan(
+        asking.speech,
+        asking.noise,
+        asking.rirs,
+        sample_rate=asking.sample_rate,
+        narrow=asking.narrow_sources,
+        bad_share=asking.most_bad_sources,
+    )
+
+
+def load(recording: Recording, sample_rate: int) -> audio.Waveform:
+    """The first channel of a recording at `sample_rate`, `[samples]`, after its checksum was compared."""
+    data = storage.read(recording.address)
+    found = hashlib.sha256(data).hexdigest()
+    if found != recording.sha256:
+        raise ManifestMismatch(
+            f"{recording.address} is not the file that was scanned as {recording.id!r}: "
+            f"found sha256 {found[:12]}…, expected {recording.sha256[:12]}…. Put the file back, or scan again."
+        )
+    samples, from_rate = audio.read(data, recording.address)
+    return audio.resample(audio.mono(samples), from_rate, sample_rate)
+
+
+def _shipped(kind: Kind, lowest_rate: int) -> tuple[Usable, list[Quarantined]]:
+    """The sample corpus: by its manifest alone, which holds what was measured when it was made."""
+    address = storage.join(storage.normal(str(SAMPLE)), "manifest.csv")
+    rows = [row for row in table_rows(address) if row["kind"] == kind]
+    stated = (
+        Found(
+            sha256=row["sha256"],
+            samples=int(row["samples"]),
+            sample_rate=int(row["sample_rate"]),
+            probe=Probe.model_validate({name: row[name] for name in Probe.model_fields if name in row}),
+        )
+        for row in rows
+    )
+    return _sorted_out(list(zip(from_rows(kind, address, rows), stated, strict=True)), lowest_rate)
+
+
+def _scan_kind(kind: Kind, where: str, lowest_rate: int) -> tuple[Usable, list[Quarantined]]:
+    """Usable files of one kind and those set aside."""
+    candidates = candidates_at(kind, storage.normal(where))
+    log.info("Looking at %d %s recordings of %s.", len(candidates), kind, where)
+    return _sorted_out(list(zip(candidates, found_at(kind, candidates), strict=True)), lowest_rate)
+
+
+def _sorted_out(looked_at: Usable, lowest_rate: int) -> tuple[Usable, list[Quarantined]]:
+    """Those that can be used, ordered by id, and the others with the reason."""
+    judged = [(one, found, _refusal(one, found, lowest_rate)) for one, found in looked_at]
+    bad = [Quarantined(address=one.address, reason=reason) for one, _, reason in judged if reason]
+    return sorted(((one, found) for one, found, reason in judged if not reason), key=lambda pair: pair[0].id), bad
+
+
+def _refusal(candidate: Candidate, found: Found, lowest_rate: int) -> str:
+    """Why a file cannot be used here; empty where it can."""
+    if found.fault:
+        return found.fault
+    if candidate.sha256 not in ("", found.sha256):
+        return f"The manifest states sha256 {candidate.sha256[:12]}…; found {found.sha256[:12]}…."
+    if found.sample_rate < lowest_rate:  # no sound above its own band: mixtures would be band-limited unsaid
+        return f"Its sample rate, {found.sample_rate} Hz, is below the corpus's {lowest_rate} Hz."
+    return ""
+
+
+def _in_splits(kind: Kind, where: str, usable: Usable) -> list[Recording]:
+    """Recordings, each in the split of its group."""
+    named = {one.group: one.split for one, _ in usable if one.split}
+    splits = splits_of({one.group: named.get(one.group) for one, _ in usable})
+    recordings = [
+        Recording(
+            id=one.id,
+            kind=kind,
+            address=one.address,
+            group=one.group,
+            split=one.split or splits[one.group],
+            samples=found.samples,
+            sample_rate=found.sample_rate,
+            sha256=found.sha256,
+            licence=one.licence,
+            source=one.source,
+            probe=found.probe,
+        )
+        for one, found in usable
+    ]
+    refuse_shared_groups(kind, where, recordings)
+    return recordings
+
+
+def _refuse_too_many(kind: Kind, where: str, good: int, bad: list[Quarantined], bad_share: float) -> None:
+    share = len(bad) / (good + len(bad))
+    if share > bad_share or not good:
+        raise TooManyQuarantined(
+            f"{len(bad)} of {good + len(bad)} {kind} recordings of {where} ({share:.0%}) cannot be used; at most "
+            f"{bad_share:.0%} may be set aside. Mend or remove them. {_first(bad)}"
+        )
+
+
+def _first(bad: list[Quarantined]) -> str:
+    """The first three and why, for a message."""
+    named = "; ".join(f"{one.address.rpartition('/')[2]}: {one.reason.rstrip('.')}" for one in bad[:3])
+    return f"{'The first' if len(bad) > 3 else 'They are'}: {named}."
