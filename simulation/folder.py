@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simulation.errors import NotAllowed, NotThere, StorageError
-from simulation.place import OURS, NotConditional, Stored
+from simulation.place import OURS, NotConditional, Stored, Unfinished
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -105,6 +105,13 @@ class InFolder:
         """Unlink, if there is something."""
         with suppress(NotThere), reading(self.address):
             self.path.unlink()
+
+    def unfinished(self) -> list[Unfinished]:
+        """None: a folder knows no uploads in parts."""
+        return []
+
+    def abort(self, upload: str) -> None:
+        """Nothing to do."""
 
     def arrow(self) -> "tuple[pyarrow.fs.FileSystem, str]":
         """pyarrow's local filesystem."""

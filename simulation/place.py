@@ -13,6 +13,10 @@ OURS = ".unmuffle-"
 """Prefix of the names that are nobody's objects: temporary files, probes, locks."""
 
 
+PARALLEL = 16
+"""Threads of what is done to many objects at once."""
+
+
 @dataclass(frozen=True)
 class Stored:
     """One object in a listing."""
@@ -22,6 +26,14 @@ class Stored:
     """Bytes."""
     modified: float
     """Seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class Unfinished(Stored):
+    """A multipart upload that may still go on: so many bytes of it have come, the last of them when it was modified."""
+
+    upload: str
+    """Its id."""
 
 
 class NotConditional(StorageError):
@@ -67,6 +79,12 @@ class Place(Protocol):
 
     def delete(self) -> None:
         """Remove what is there, if anything."""
+
+    def unfinished(self) -> list[Unfinished]:
+        """Uploads in parts below here that were neither completed nor aborted."""
+
+    def abort(self, upload: str) -> None:
+        """Drop the parts of an upload to here."""
 
     def arrow(self) -> "tuple[pyarrow.fs.FileSystem, str]":
         """pyarrow's filesystem and the path of this place in it."""

@@ -20,28 +20,24 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import lru_cache
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, TypeVar
 
-import boto3
-import boto3.exceptions
-import botocore.config
-import botocore.exceptions
-
-from simulation.errors import BadSetting, NotAllowed, NotThere, StorageError, StoreUnreachable, UnmuffleError
+from simulation.bucket import InBucket
+from simulation.errors import BadSetting, NotThere, StorageError
 from simulation.folder import InFolder, reading, writing
-from simulation.place import OURS, NotConditional, Place, Stored
+from simulation.place import OURS, PARALLEL, NotConditional, Place, Stored, Unfinished
 from simulation.writer_lock import WriterLock
 
 if TYPE_CHECKING:
     import pyarrow.fs
 
 __all__ = [
+    "PARALLEL",
     "Stored",
+    "Unfinished",
+    "abort",
     "arrow",
     "create",
     "delete",
@@ -56,6 +52,9 @@ __all__ = [
     "read_many",
     "read_range",
     "replace",
+    "stored",
+    "stored_many",
+    "unfinished",
     "upload",
     "writer_lock",
 ]
@@ -64,11 +63,6 @@ log = logging.getLogger(__name__)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-ATTEMPTS = 5
-"""How often a request to S3 is tried in all, unless AWS_MAX_ATTEMPTS says otherwise."""
-PARALLEL = 16
-"""Threads of `read_many`, `local_copy` and `upload`."""
 
 
 # ---- addresses ------------------------------------------------------------------------------------------------------
@@ -149,6 +143,11 @@ def exists(address: str) -> bool:
     return _at(address).exists()
 
 
+def stored(address: str) -> Stored | None:
+    """Size and time of an object; None where nothing lies. No bytes are read."""
+    return _at(address).stored()
+
+
 def stored_many(addresses: Iterable[str]) -> list[Stored | None]:
     """Size and time of each object, in parallel and in order; None where nothing lies. No bytes are read."""
     return _in_parallel(lambda address: _at(address).stored(), addresses)
@@ -162,6 +161,11 @@ def listing(address: str) -> list[Stored]:
 def leftovers(address: str) -> list[Stored]:
     """Temporary files, probes and locks below a prefix; old ones are what lost writers left and may be deleted."""
     return [stored for stored in _at(address).below() if _is_ours(stored)]
+
+
+def unfinished(address: str) -> list[Unfinished]:
+    """Multipart uploads below a prefix that were neither completed nor aborted; a folder has none."""
+    return _at(address).unfinished()
 
 
 def local_copy(address: str, folder: Path) -> Path:
@@ -233,6 +237,11 @@ def delete(address: str) -> None:
     _at(address).delete()
 
 
+def abort(upload: Unfinished) -> None:
+    """Give up a multipart upload, so that its parts take no room; one that has ended meanwhile is fine."""
+    _at(upload.address).abort(upload.upload)
+
+
 _honoured: dict[tuple[str, ...], bool] = {}
 
 
@@ -287,206 +296,3 @@ def writer_lock(address: str) -> Iterator[None]:
 def arrow(address: str) -> "tuple[pyarrow.fs.FileSystem, str]":
     """The pyarrow filesystem with our endpoint, credentials and region, and the path of `address` inside it."""
     return _at(address).arrow()
-
-
-# ---- a bucket -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class InBucket:
-    """A key of an S3 bucket; the methods are those of `simulation.place.Place`."""
-
-    address: str
-    bucket: str
-    key: str
-
-    def root(self) -> tuple[str, ...]:
-        """The bucket and its server; nothing is asked."""
-        with _bucket_answers(self):
-            return ("s3", _client().meta.endpoint_url, self.bucket)
-
-    def read(self) -> bytes:
-        """A GET."""
-        return self._get()
-
-    def read_range(self, start: int, size: int) -> bytes:
-        """A GET with a range."""
-        return self._get(Range=f"bytes={start}-{start + size - 1}")
-
-    def exists(self) -> bool:
-        """A HEAD; nothing exists in a missing bucket either."""
-        with suppress(NotThere), _bucket_answers(self):
-            _client().head_object(Bucket=self.bucket, Key=self.key)
-            return True
-        return False
-
-    def stored(self) -> Stored | None:
-        """A HEAD."""
-        with suppress(NotThere), _bucket_answers(self):
-            head = _client().head_object(Bucket=self.bucket, Key=self.key)
-            return Stored(self.address, head["ContentLength"], head["LastModified"].timestamp())
-        return None
-
-    def below(self) -> list[Stored]:
-        """Page after page."""
-        prefix = self.key and self.key.rstrip("/") + "/"
-        with _bucket_answers(self):
-            pages = _client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-            found = [self._stored(entry) for page in pages for entry in page.get("Contents", [])]
-        return sorted(found, key=lambda stored: stored.address)
-
-    def _stored(self, entry: dict[str, Any]) -> Stored:
-        return Stored(f"s3://{self.bucket}/{entry['Key']}", entry["Size"], entry["LastModified"].timestamp())
-
-    def create(self, data: bytes) -> bool:
-        """A single PUT; 412 means something is there, 409 that another write was under way, which we look at again."""
-        for _ in range(ATTEMPTS):
-            with _bucket_answers(self):
-                try:
-                    _client().put_object(Bucket=self.bucket, Key=self.key, Body=data, IfNoneMatch="*")
-                    return True
-                except botocore.exceptions.ClientError as error:
-                    status = _status(error)
-                    if status == 501:
-                        raise NotConditional(f"{self.address}: this server has no conditional writes.") from error
-                    if status not in (409, 412):
-                        raise
-            if status == 412 or self.exists():
-                return False
-        raise StoreUnreachable(
-            f"{self.address}: the store reported a conflict {ATTEMPTS} times, but nothing lies there."
-        )
-
-    def replace(self, data: bytes) -> None:
-        """A single PUT."""
-        with _bucket_answers(self):
-            _client().put_object(Bucket=self.bucket, Key=self.key, Body=data)
-
-    def upload(self, file: Path) -> None:
-        """In parts if the file is large; it appears when the last one is there."""
-        with _bucket_answers(self), file.open("rb") as stream:  # upload_file would hide the server's answer in a text
-            _client().upload_fileobj(stream, self.bucket, self.key)
-
-    def download(self, target: Path) -> None:
-        """To a temporary file that is renamed at the end."""
-        with _bucket_answers(self):
-            _client().download_file(self.bucket, self.key, str(target))
-
-    def delete(self) -> None:
-        """A DELETE, which S3 answers alike whether something was there or not."""
-        with suppress(NotThere), _bucket_answers(self):
-            _client().delete_object(Bucket=self.bucket, Key=self.key)
-
-    def arrow(self) -> "tuple[pyarrow.fs.FileSystem, str]":
-        """pyarrow's own S3 client, set up like ours."""
-        import pyarrow.fs
-
-        with _bucket_answers(self):
-            return pyarrow.fs.S3FileSystem(**_arrow_options()), f"{self.bucket}/{self.key}".rstrip("/")
-
-    def _get(self, **options: str) -> bytes:
-        with _bucket_answers(self):
-            for _ in range(ATTEMPTS - 1):  # boto3 repeats requests, not bodies that break off
-                with suppress(*BROKEN_BODY):
-                    return self._body(options)
-            return self._body(options)
-
-    def _body(self, options: dict[str, str]) -> bytes:
-        return _client().get_object(Bucket=self.bucket, Key=self.key, **options)["Body"].read()
-
-
-BROKEN_BODY = (botocore.exceptions.IncompleteReadError, botocore.exceptions.ResponseStreamingError)
-
-
-def _client() -> Any:
-    """The S3 client of this process for the present environment; clients are thread safe but must not cross a fork."""
-    settings = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_")))
-    return _new_client(os.getpid(), settings)
-
-
-@lru_cache(maxsize=8)
-def _new_client(process: int, settings: tuple[tuple[str, str], ...]) -> Any:
-    attempts = int(dict(settings).get("AWS_MAX_ATTEMPTS", ATTEMPTS))
-    config = botocore.config.Config(
-        retries={"mode": "adaptive", "total_max_attempts": attempts},
-        connect_timeout=5,
-        read_timeout=30,
-        max_pool_connections=2 * PARALLEL,
-    )
-    return boto3.session.Session().client("s3", config=config)
-
-
-def _arrow_options() -> dict[str, Any]:
-    """What pyarrow needs to reach the same server as our client, as the same user."""
-    client = _client()
-    region = client.meta.region_name
-    options: dict[str, Any] = {"region": "us-east-1" if region == "aws-global" else region}
-    endpoint = urlsplit(client.meta.endpoint_url)
-    if not (endpoint.hostname or "").endswith(".amazonaws.com"):
-        options |= {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme}
-    if "AWS_ACCESS_KEY_ID" in os.environ:  # otherwise pyarrow follows profiles and roles itself, and renews them
-        options |= {
-            "access_key": os.environ["AWS_ACCESS_KEY_ID"],
-            "secret_key": os.environ.get("AWS_SECRET_ACCESS_KEY", ""),
-            "session_token": os.environ.get("AWS_SESSION_TOKEN"),
-        }
-    return options
-
-
-@contextmanager
-def _bucket_answers(place: InBucket) -> Iterator[None]:
-    """Turn botocore's errors into ours."""
-    try:
-        yield
-    except botocore.exceptions.ClientError as error:
-        raise _refusal(error, place) from error
-    except (botocore.exceptions.BotoCoreError, boto3.exceptions.Boto3Error, ValueError) as error:
-        raise _no_answer(error, place) from error
-
-
-CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)"
-
-
-def _status(error: botocore.exceptions.ClientError) -> int:
-    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-
-
-def _refusal(error: botocore.exceptions.ClientError, place: InBucket) -> StorageError:
-    """Our error for an answer that says no."""
-    status, code = _status(error), error.response.get("Error", {}).get("Code", "")
-    message = error.response.get("Error", {}).get("Message", "")
-    if code == "NoSuchBucket":
-        return NotThere(
-            f"There is no bucket {place.bucket!r} at {_endpoint()}. "
-            "Create it, or look at its name and at AWS_ENDPOINT_URL."
-        )
-    if status == 404:
-        return NotThere(f"Nothing lies at {place.address}.")
-    if status == 416:
-        return StorageError(f"{place.address} is shorter than promised.")
-    if status in (401, 403):
-        return NotAllowed(
-            f"{_endpoint()} refuses access to {place.address} ({code or status}). "
-            f"Set {CREDENTIALS} to a user who may read and write the bucket {place.bucket!r}."
-        )
-    if status >= 500 or status == 429 or code == "SlowDown":
-        return StoreUnreachable(
-            f"{_endpoint()} failed on {place.address} again and again ({status} {code}). Try later."
-        )
-    return StorageError(f"{_endpoint()} refused {place.address}: {status} {code} {message}".rstrip() + ".")
-
-
-def _no_answer(error: Exception, place: InBucket) -> UnmuffleError:
-    """Our error where no answer came, or where boto3 could not even ask."""
-    problems = botocore.exceptions
-    if isinstance(error, problems.NoCredentialsError | problems.PartialCredentialsError | problems.ProfileNotFound):
-        return NotAllowed(f"No credentials for {place.address} ({error}). Set {CREDENTIALS}.")
-    if isinstance(error, problems.ParamValidationError | ValueError):
-        return BadSetting(f"{place.address} cannot be asked for: {error} Look at the name and at AWS_ENDPOINT_URL.")
-    return StoreUnreachable(
-        f"No usable answer for {place.address}: {error} Look at AWS_ENDPOINT_URL and at the network."
-    )
-
-
-def _endpoint() -> str:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "Amazon S3"

@@ -19,7 +19,7 @@ import botocore.response
 import pytest
 from botocore.stub import Stubber
 
-from simulation import storage, writer_lock
+from simulation import bucket, storage, writer_lock
 from simulation.errors import BadSetting, NotAllowed, NotThere, StorageError, StoreUnreachable
 from simulation.place import NotConditional
 
@@ -444,7 +444,7 @@ def test_a_listing_goes_on_after_the_first_page(s3_store: str, monkeypatch: pyte
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
     for key in range(8):
         storage.replace(f"{s3_store}/{key}", b"")
-    page = storage._client().list_objects_v2(Bucket=s3_store.removeprefix("s3://"))
+    page = bucket.client().list_objects_v2(Bucket=s3_store.removeprefix("s3://"))
     assert len(page["Contents"]) == 3 and page["IsTruncated"]
     assert [stored.address for stored in storage.listing(s3_store)] == [f"{s3_store}/{key}" for key in range(8)]
 
@@ -489,7 +489,7 @@ def test_a_bucket_without_permission_says_which_variables_to_set(
 def test_uploading_without_permission_says_so_too(s3_store: str, tmp_path: Path) -> None:
     """boto3's helper for files hides the answer; ours does not."""
     (tmp_path / "file").write_bytes(b"x")
-    with Stubber(storage._client()) as stub:
+    with Stubber(bucket.client()) as stub:
         stub.add_client_error("put_object", "AccessDenied", http_status_code=403)
         with pytest.raises(NotAllowed, match="AccessDenied"):
             storage.upload(tmp_path, s3_store)
@@ -525,7 +525,7 @@ def test_an_endpoint_that_is_none_is_a_bad_setting(
 def test_a_server_that_keeps_failing_is_unreachable(s3_store: str) -> None:
     """500 and 503 after all attempts."""
     for code, status in [("InternalError", 500), ("SlowDown", 503)]:
-        with Stubber(storage._client()) as stub:
+        with Stubber(bucket.client()) as stub:
             stub.add_client_error("get_object", code, http_status_code=status)
             with pytest.raises(StoreUnreachable, match=f"{status} {code}"):
                 storage.read(f"{s3_store}/x")
@@ -533,7 +533,7 @@ def test_a_server_that_keeps_failing_is_unreachable(s3_store: str) -> None:
 
 def test_a_body_that_breaks_off_is_read_again(s3_store: str) -> None:
     """boto3 repeats requests but not bodies; a second, whole one is what the reader gets."""
-    with Stubber(storage._client()) as stub:
+    with Stubber(bucket.client()) as stub:
         stub.add_response("get_object", {"Body": _body(b"hal", 4)})
         stub.add_response("get_object", {"Body": _body(b"half", 4)})
         assert storage.read(f"{s3_store}/x") == b"half"
@@ -541,8 +541,8 @@ def test_a_body_that_breaks_off_is_read_again(s3_store: str) -> None:
 
 def test_bodies_that_always_break_off_are_no_answer(s3_store: str) -> None:
     """Half an object is never returned."""
-    with Stubber(storage._client()) as stub:
-        for _ in range(storage.ATTEMPTS):
+    with Stubber(bucket.client()) as stub:
+        for _ in range(bucket.ATTEMPTS):
             stub.add_response("get_object", {"Body": _body(b"hal", 4)})
         with pytest.raises(StoreUnreachable):
             storage.read(f"{s3_store}/x")
@@ -555,7 +555,7 @@ def _body(data: bytes, promised: int) -> botocore.response.StreamingBody:
 def test_a_server_without_conditional_writes_is_found_out(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """501 to the condition, as Swift answers."""
     monkeypatch.setattr(storage, "_honoured", {})
-    with Stubber(storage._client()) as stub:
+    with Stubber(bucket.client()) as stub:
         stub.add_client_error("put_object", "NotImplemented", http_status_code=501)
         assert not storage.honours_conditional_writes(s3_store)
 
@@ -565,7 +565,7 @@ def test_a_conflict_is_looked_at_again(s3_store: str) -> None:
     storage.honours_conditional_writes(s3_store)
     free: dict[str, Any] = {"service_error_code": "404", "http_status_code": 404}
     busy: dict[str, Any] = {"service_error_code": "ConditionalRequestConflict", "http_status_code": 409}
-    with Stubber(storage._client()) as stub:
+    with Stubber(bucket.client()) as stub:
         stub.add_client_error("put_object", **busy)
         stub.add_client_error("head_object", **free)
         stub.add_response("put_object", {})
@@ -579,16 +579,16 @@ def test_create_is_one_conditional_put(s3_store: str) -> None:
     """Never in parts, on which some servers ignore the condition, however large the object."""
     storage.honours_conditional_writes(s3_store)
     data = bytes(20 << 20)
-    with Stubber(storage._client()) as stub:
-        bucket = s3_store.removeprefix("s3://")
-        stub.add_response("put_object", {}, {"Bucket": bucket, "Key": "x", "Body": data, "IfNoneMatch": "*"})
+    with Stubber(bucket.client()) as stub:
+        name = s3_store.removeprefix("s3://")
+        stub.add_response("put_object", {}, {"Bucket": name, "Key": "x", "Body": data, "IfNoneMatch": "*"})
         assert storage.create(f"{s3_store}/x", data)
         stub.assert_no_pending_responses()
 
 
 def test_a_key_cannot_climb_out_of_the_folder_it_is_copied_to(s3_store: str, tmp_path: Path) -> None:
     """Keys may hold two dots; files outside the folder must not be written."""
-    storage._client().put_object(Bucket=s3_store.removeprefix("s3://"), Key="a/../../escaped", Body=b"x")
+    bucket.client().put_object(Bucket=s3_store.removeprefix("s3://"), Key="a/../../escaped", Body=b"x")
     with pytest.raises(StorageError, match="outside"):
         storage.local_copy(f"{s3_store}/a", tmp_path / "one" / "two")
     assert not list(tmp_path.rglob("escaped"))
@@ -596,8 +596,8 @@ def test_a_key_cannot_climb_out_of_the_folder_it_is_copied_to(s3_store: str, tmp
 
 def test_clients_are_kept_but_not_across_settings_or_a_fork(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One per process and environment, the same in every thread."""
-    first, seen = storage._client(), []
-    threads = [threading.Thread(target=lambda: seen.append(storage._client())) for _ in range(4)]
+    first, seen = bucket.client(), []
+    threads = [threading.Thread(target=lambda: seen.append(bucket.client())) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -605,7 +605,7 @@ def test_clients_are_kept_but_not_across_settings_or_a_fork(s3_store: str, monke
     assert all(client is first for client in seen) and len(seen) == 4
     process = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: process + 1)
-    assert storage._client() is not first
+    assert bucket.client() is not first
     monkeypatch.setattr(os, "getpid", lambda: process)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    assert storage._client() is not first
+    assert bucket.client() is not first
