@@ -96,7 +96,7 @@ class Degradation(Schema):
         return value.model_copy(update={"values": tuple(held.validate_python(each) for each in value.values)})
 
 
-Drawn = TypeVar("Drawn", bound=Scalar)
+Drawn = TypeVar("Drawn", bound=Scalar | None)
 
 
 def drawn(value: Drawn | OneOf) -> Drawn:
