@@ -5,7 +5,7 @@ and row 10**9 costs what row 0 costs.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -16,23 +16,40 @@ Catalogue = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 class Chance:
-    """The randomness of one operation of one row."""
+    """The randomness of one operation of one row. Speech is picked from other speakers than the row's own."""
 
-    def __init__(self, seed: int, split: str, index: int, operation: str, catalogue: Catalogue) -> None:
-        self._key = (seed, split, index, operation)
+    def __init__(
+        self, seed: int, split: str, index: int, operation: str, catalogue: Catalogue, speaker: str | None = None
+    ) -> None:
+        self._row = (seed, split, index)
+        self._operation = operation
         self._catalogue = catalogue
+        self._speaker = speaker
+
+    def of(self, operation: str) -> "Chance":
+        """The randomness of another operation of the same row."""
+        return Chance(*self._row, operation, self._catalogue, self._speaker)
 
     def rng(self, field: str) -> np.random.Generator:
         """The generator of one field, always at its first number."""
-        return generator(*self._key, field)
+        return generator(*self._row, self._operation, field)
 
-    def group(self, kind: str, field: str) -> str:
-        """One group (speaker, noise recording, room) of this kind, uniformly."""
-        return one_of(list(self._catalogue[kind]), self.rng(f"{field}.group"))
+    def group(self, kind: str, field: str, apart_from: Collection[str | None] = ()) -> str | None:
+        """One group (speaker, noise recording, room) of this kind, uniformly; None where all are excluded."""
+        excluded = {*apart_from, self._speaker} if kind == "speech" else apart_from
+        groups = [group for group in self._catalogue[kind] if group not in excluded]
+        return one_of(groups, self.rng(f"{field}.group")) if groups else None
+
+    def member(self, kind: str, group: str, field: str) -> str:
+        """The id of one recording of this group, uniformly."""
+        return one_of(self._catalogue[kind][group], self.rng(f"{field}.member"))
 
     def pick(self, kind: str, field: str) -> str:
         """The id of one recording of this kind: group uniformly, then member uniformly."""
-        return one_of(self._catalogue[kind][self.group(kind, field)], self.rng(f"{field}.member"))
+        group = self.group(kind, field)
+        if group is None:
+            raise RuntimeError(f"no {kind} to pick; the plan should have been refused")
+        return self.member(kind, group, field)
 
 
 def generator(*key: str | int) -> np.random.Generator:

@@ -11,7 +11,8 @@ from functools import cached_property
 from itertools import count
 
 from simulation.chance import Chance
-from simulation.degradations import AddNoise, AnyDegradation, Reverberate
+from simulation.composition import draw_steps
+from simulation.degradations import AddNoise, AddTalker, AnyDegradation, Reverberate
 from simulation.degradations.base import recording_id
 from simulation.errors import BadSetting
 from simulation.manifest import Row
@@ -41,6 +42,8 @@ class Plan:
         for kind in sorted(needed):
             self._check_every_split_has(kind)
             self._check_disjoint(kind)
+        if SPEECH in self.scenario.kinds:
+            self._check_somebody_else_speaks()
 
     @cached_property
     def digest(self) -> str:
@@ -72,6 +75,14 @@ class Plan:
                     f" split {split!r}. Add some, or name the splits in a CSV manifest's column `split`."
                 )
 
+    def _check_somebody_else_speaks(self) -> None:
+        for split in SPLITS:
+            if len(self.catalogue[split][SPEECH]) < 2:
+                raise BadSetting(
+                    f"The scenario {self.scenario.name!r} has interfering talkers, and the split {split!r} has one"
+                    " speaker. Add recordings of another speaker to it."
+                )
+
     def _check_disjoint(self, kind: Kind) -> None:
         home: dict[str, str] = {}
         for split in SPLITS:
@@ -98,8 +109,8 @@ def draw(plan: Plan, split: Split, index: int) -> Row:
     """Row `index` of a split, every number in it. Costs the same for any index."""
     case = plan.scenario.case_of(index)
     utterance = draw_utterance(plan, split, index)
-    drawn = (degradation.draw(_chance(plan, split, index, degradation.name)) for degradation in case.degradations)
-    operations = tuple(operation for operation in drawn if operation is not None)
+    chance = Chance(plan.seed, split, index, "", plan.catalogue[split], utterance.group)
+    operations = tuple(draw_steps(case.degradations, chance))
     return Row(
         index=index,
         id=row_id(split, index),
@@ -109,13 +120,15 @@ def draw(plan: Plan, split: Split, index: int) -> Row:
         speaker=utterance.group,
         noise=_noise_group(plan, operations),
         room=_room(plan, operations),
+        interferer=_interferer(plan, operations),
         operations=operations,
     )
 
 
 def draw_utterance(plan: Plan, split: Split, index: int) -> Recording:
     """The utterance of row `index`: speaker uniformly, then one of their utterances."""
-    return plan.sources.find(_chance(plan, split, index, SPEECH_LABEL).pick("speech", "recording"))
+    chance = Chance(plan.seed, split, index, SPEECH_LABEL, plan.catalogue[split])
+    return plan.sources.find(chance.pick(SPEECH, "recording"))
 
 
 def row_id(split: Split, index: int) -> str:
@@ -150,13 +163,16 @@ def _shards_for_seconds(plan: Plan, seconds: float) -> int:
     raise AssertionError("count() does not end")
 
 
-def _chance(plan: Plan, split: Split, index: int, operation: str) -> Chance:
-    return Chance(plan.seed, split, index, operation, plan.catalogue[split])
-
-
 def _noise_group(plan: Plan, operations: Sequence[AnyDegradation]) -> str | None:
     for operation in operations:
         if isinstance(operation, AddNoise):
+            return plan.sources.find(recording_id(operation.recording)).group
+    return None
+
+
+def _interferer(plan: Plan, operations: Sequence[AnyDegradation]) -> str | None:
+    for operation in operations:
+        if isinstance(operation, AddTalker):
             return plan.sources.find(recording_id(operation.recording)).group
     return None
 

@@ -2,7 +2,8 @@
 
 Row            what row i is, before anything sounds: the draw
 Measured       what came out when it was rendered
-Entry          a row, its measured values, and where its two waveforms lie in the shard's tar
+Rendered       a row and its measured values
+Entry          the same, and where its two waveforms lie in the shard's tar
 ShardRecord    one shard's commit object, `shard-<n>.json`: the shard exists once this does
 CorpusRecord   one split's `corpus.json`: the split is finished once this exists
 Splits         the corpus digests of the three splits that were built together
@@ -19,6 +20,9 @@ from simulation.schema import Schema
 from simulation.sources import Split
 
 DIGEST = "^[0-9a-f]{64}$"
+
+MOST_QUARANTINED = 0.05
+"""Share of a split's rows that may fail to render; beyond it, the sources are at fault."""
 
 
 class Row(Schema):
@@ -37,6 +41,8 @@ class Row(Schema):
     """Group of the noise recording."""
     room: str | None
     """Group of the impulse response: the room."""
+    interferer: str | None = None
+    """Who else talks."""
     operations: tuple[AnyDegradation, ...]
     """What happens to the speech, in order; every range is a number here."""
 
@@ -50,14 +56,36 @@ class Measured(Schema):
     """Applied to both waveforms, so that neither exceeds 0.99."""
     peak: float
     """The larger of the two peaks, after the gain."""
+    level_db: float | None = None
+    """Mean power of the noisy side, in dBFS; None for silence."""
+    clean_level_db: float | None = None
+    """The same of the clean side."""
+    bandwidth_hz: float | None = None
+    """Effective bandwidth of the noisy side."""
+    flat_share: float | None = None
+    """Share of the noisy side's samples that lie on flat tops, whatever made them."""
     snr_db: float | None = None
     """Active speech level over mean noise power, realised."""
     rt60_s: float | None = None
     """Of the impulse response: T30, else T20."""
     drr_db: float | None = None
     """Of the impulse response: direct to reverberant energy."""
+    sir_db: float | None = None
+    """Active speech level over that of the interfering talker, realised."""
+    ducking_db: float | None = None
+    """Mean gain of the speech beneath the wind; at most 0."""
     cutoff_hz: float | None = None
     """Of the band limit."""
+    clipped_share: float | None = None
+    """Samples of the noisy waveform that clipping changed."""
+    codec_kbps: float | None = None
+    """Of the coded file, its headers included."""
+    codec_delay_samples: float | None = None
+    """By how much the codec came late; taken out."""
+    loss_rate: float | None = None
+    """Share of packets that were lost."""
+    quantisation_snr_db: float | None = None
+    """Power before rounding over that of the error."""
 
 
 class Span(Schema):
@@ -67,11 +95,16 @@ class Span(Schema):
     size: int
 
 
-class Entry(Schema):
-    """One row of a shard, with its two FLAC files."""
+class Rendered(Schema):
+    """One row, and what was measured on it."""
 
     row: Row
     measured: Measured
+
+
+class Entry(Rendered):
+    """One row of a shard, with its two FLAC files."""
+
     clean: Span
     noisy: Span
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from simulation.composition import Step, members, names
 from simulation.degradations import AnyDegradation
 from simulation.degradations.base import Choice
 from simulation.rooms import RoomBank
@@ -29,15 +30,20 @@ class Case(Schema):
     share: int = Field(default=1, ge=1, le=1000)
     """Rows of this case to those of the others."""
 
-    degradations: tuple[AnyDegradation, ...] = Field(min_length=1)
+    degradations: tuple[Step, ...] = Field(min_length=1)
     """In order of operation; names unique, since they key the draws."""
+
+    @property
+    def members(self) -> tuple[AnyDegradation, ...]:
+        """Every degradation that may happen, those inside `Some` included."""
+        return tuple(members(self.degradations))
 
     @model_validator(mode="after")
     def _names_unique(self) -> "Case":
-        names = [degradation.name for degradation in self.degradations]
-        if len(set(names)) < len(names) or SPEECH_LABEL in names:
+        found = list(names(self.degradations))
+        if len(set(found)) < len(found) or SPEECH_LABEL in found:
             raise ValueError(
-                f"the degradations of case {self.name!r} are named {', '.join(names)}; give each a label of its own,"
+                f"the degradations of case {self.name!r} are named {', '.join(found)}; give each a label of its own,"
                 f" other than {SPEECH_LABEL!r}"
             )
         return self
@@ -72,6 +78,9 @@ class Scenario(Schema):
     """Kinds of sources that may be recorded below `sample_rate`; of the others, such recordings are set aside. What is
     resampled up has nothing above its old band, and its mixtures are band-limited without saying so."""
 
+    most_bad_sources: float = Field(default=0.05, ge=0.0, le=1.0)
+    """Share of a kind's recordings that may be set aside as unusable before the scan fails. No part of the identity."""
+
     rooms: RoomBank | None = None
     """Simulated rooms beside the measured ones."""
 
@@ -92,7 +101,7 @@ class Scenario(Schema):
 
     @model_validator(mode="after")
     def _usable_at_the_sample_rate(self) -> "Scenario":
-        for degradation in (each for case in self.cases for each in case.degradations):
+        for degradation in (each for case in self.cases for each in case.members):
             degradation.check(self.sample_rate)
         return self
 
@@ -107,7 +116,7 @@ class Scenario(Schema):
 
     def identity(self) -> dict[str, Any]:
         """What makes two corpora the same: all but their size, the seed (which may be overridden) and addresses."""
-        return self.model_dump(mode="json", exclude={"size", "seed", "speech", "noise", "rirs"})
+        return self.model_dump(mode="json", exclude={"size", "seed", "speech", "noise", "rirs", "most_bad_sources"})
 
     @property
     def kinds(self) -> set[Kind]:
@@ -115,7 +124,7 @@ class Scenario(Schema):
         values = (
             getattr(degradation, name)
             for case in self.cases
-            for degradation in case.degradations
+            for degradation in case.members
             for name in type(degradation).model_fields
         )
         return {value.of for value in values if isinstance(value, Choice)}

@@ -5,10 +5,17 @@ from typing import Annotated
 from pydantic import Field
 
 from simulation.degradations.band_limit import BandLimit
+from simulation.degradations.clip import Clip
+from simulation.degradations.clip_quantiles import ClipQuantiles
+from simulation.degradations.codec import Codec
+from simulation.degradations.interferer import AddTalker
 from simulation.degradations.noise import AddNoise
+from simulation.degradations.packet_loss import PacketLoss
+from simulation.degradations.quantise import Quantise
 from simulation.degradations.reverb import Reverberate
+from simulation.degradations.wind import AddWind
 
 AnyDegradation = Annotated[
-    AddNoise | Reverberate | BandLimit,
+    AddNoise | Reverberate | BandLimit | AddTalker | AddWind | Clip | ClipQuantiles | Codec | PacketLoss | Quantise,
     Field(discriminator="kind"),
 ]

@@ -16,12 +16,13 @@ EARLY_S = 0.050
 class Reverberate(Degradation):
     """Convolve with a whole room impulse response; the target keeps as much of the room as `target` says.
 
-    early   the direct sound and the reflections of the first 50 ms (URGENT, NeMo)
-    direct  the direct sound only, up to 2.5 ms after its arrival (RENet, DM)
-    dry     the speech as it was recorded (VoiceFixer, Miipher)
+    early        the direct sound and the reflections of the first 50 ms (URGENT, NeMo)
+    direct       the direct sound only, up to 2.5 ms after its arrival (RENet, DM)
+    dry          the speech as it was recorded (VoiceFixer, Miipher)
+    reverberant  the whole room: only what comes after is to be removed (DNS)
 
     The response is first scaled so that its direct sound has unit energy and positive sign: every target then has the
-    level and the polarity of the dry speech. The travel time of the direct sound is cut from all three, so target and
+    level and the polarity of the dry speech. The travel time of the direct sound is cut from all of them, so target and
     input are aligned with the dry speech at lag 0. The reverberation is cut where the utterance ends.
     """
 
@@ -30,7 +31,7 @@ class Reverberate(Degradation):
     rir: Pick = Choice(of="rir")
     """Which room, and where in it."""
 
-    target: Literal["early", "direct", "dry"] = "early"
+    target: Literal["early", "direct", "dry", "reverberant"] = "early"
     """What the clean side keeps of the room."""
 
     def apply(self, mixture: Mixture, recordings: Recordings) -> Mixture:
@@ -48,8 +49,10 @@ class Reverberate(Degradation):
         )
 
 
-def kept(rir: Rir, target: Literal["early", "direct"]) -> Rir:
-    """The response up to the end of its early reflections, or of its direct sound."""
+def kept(rir: Rir, target: Literal["early", "direct", "reverberant"]) -> Rir:
+    """The response up to the end of its early reflections, or of its direct sound, or all of it."""
+    if target == "reverberant":
+        return rir
     length_s = EARLY_S if target == "early" else DIRECT_S
     return replace(rir, samples=rir.samples[: rir.onset + round(length_s * rir.sample_rate) + 1])
 

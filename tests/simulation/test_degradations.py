@@ -24,6 +24,7 @@ ADAPTER: TypeAdapter[Degradation] = TypeAdapter(AnyDegradation)
 CATALOGUE = {
     "noise": {f"n{group}": [f"noise/n{group}-{take}" for take in range(2)] for group in range(5)},
     "rir": RoomBank(rooms=5, positions=2).groups("train"),
+    "speech": {f"s{group}": [f"speech/s{group}-{take}" for take in range(2)] for group in range(5)},
 }
 
 every_degradation = pytest.mark.parametrize("kind", FAMILY, ids=lambda kind: kind.model_fields["kind"].default)
