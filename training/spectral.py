@@ -13,6 +13,9 @@ from torch.nn import functional
 POWER_FLOOR = 1e-9
 """Added to a power before a root, so that the gradient stays finite at digital silence."""
 
+REAL_FLOOR, IMAGINARY_FLOOR = 1e-5, 1e-10
+"""Added to the parts of a spectrum before its angle: bins without energy point to 0 (MP-SENet 2024, RENet)."""
+
 LEVEL_FLOOR = 1e-10
 """Mean power (-100 dBFS) below which level normalisation stops turning the sound up."""
 
@@ -84,6 +87,11 @@ class CausalStft(nn.Module):
 def magnitude(spectrum: Complex[Tensor, "*shape"], exponent: float = 1.0) -> Float[Tensor, "*shape"]:
     """Magnitude raised to `exponent`; finite gradient at zero."""
     return (spectrum.real.square() + spectrum.imag.square() + POWER_FLOOR) ** (exponent / 2)
+
+
+def phase(spectrum: Complex[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Angle in (-pi, pi]; the floors turn it by less than 1e-5 over the magnitude."""
+    return torch.atan2(spectrum.imag + IMAGINARY_FLOOR, spectrum.real + REAL_FLOOR)
 
 
 def compressed(spectrum: Complex[Tensor, "*shape"], exponent: float) -> Complex[Tensor, "*shape"]:

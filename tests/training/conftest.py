@@ -1,19 +1,31 @@
 """What tests of training share: a corpus in memory, and small recipes over it."""
 
+import json
+import os
+import zlib
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
 from training.models import GruMask
 from training.objectives import Regression
 from training.recipe import Recipe
+
+REFERENCE = os.environ.get("UNMUFFLE_REFERENCE")
+"""Folder with outputs of the authors' own networks under weights that a rule gives; not part of this repository."""
 
 
 class Tones:
     """Mixtures of tones and white noise of differing length, as a corpus would give them."""
 
     sample_rate = 16000
+    renders = False
+    most_quarantined = 0
 
     def __init__(self, count: int = 7) -> None:
         self.entries = [
@@ -22,6 +34,15 @@ class Tones:
             )
             for index in range(count)
         ]
+
+    @property
+    def rows(self) -> int:
+        """None is in quarantine."""
+        return len(self.entries)
+
+    def row(self, number: int) -> tuple[str, SimpleNamespace]:
+        """Id and mixture."""
+        return self.entries[number].row.id, self.read(number)
 
     def read(self, index: int) -> SimpleNamespace:
         """A function of the index alone."""
@@ -61,3 +82,66 @@ def tones() -> Tones:
 def small_recipe_fixture() -> object:
     """`small_recipe(**changes)`: ten steps of five items of 0.4 s."""
     return small_recipe
+
+
+def by_rule(name: str, shape: list[int], rule: str) -> torch.Tensor:
+    """Numbers that follow from a name: standard normal draws seeded by it, then scaled by the rule, in 32 bits."""
+    drawn = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
+    scaled = {
+        "matrix": drawn / np.sqrt(np.prod(shape[1:])),
+        "gain": 1 + 0.1 * drawn,
+        "bias": 0.1 * drawn,
+        "prelu": 0.25 + 0.1 * drawn,
+    }
+    return torch.from_numpy(scaled[rule].astype(np.float32))
+
+
+def fill(module: torch.nn.Module) -> None:
+    """Give every parameter what the rule gives to its name."""
+    with torch.no_grad():
+        for place, part in module.named_modules():
+            for name, parameter in part.named_parameters(recurse=False):
+                kind = "prelu" if isinstance(part, torch.nn.PReLU) else "bias" if "bias" in name else "gain"
+                rule = "matrix" if parameter.squeeze().ndim > 1 and name != "gain" else kind
+                parameter.copy_(by_rule(f"{place}.{name}", list(parameter.shape), rule))
+
+
+class Reference(NamedTuple):
+    """What the authors' network gave."""
+
+    arrays: dict[str, torch.Tensor]
+    state: dict[str, torch.Tensor]
+    """Its weights, under its own names."""
+    facts: dict[str, Any]
+
+
+def reference_of(name: str) -> Reference:
+    """Outputs of the authors' network of that name; skips the test where the folder is not at hand."""
+    if not REFERENCE:
+        pytest.skip("UNMUFFLE_REFERENCE names no folder with outputs of the authors' networks")
+    facts = json.loads(Path(REFERENCE, f"{name}.json").read_text())
+    arrays = {key: torch.from_numpy(array) for key, array in np.load(Path(REFERENCE, f"{name}.npz")).items()}
+    entries = facts.get("state", [])
+    state = {one["name"]: by_rule(**_rule(one)) for one in entries if one["rule"] != "singular"}
+    for one in entries:
+        if one["rule"] == "singular":
+            layer, _, side = one["name"].rpartition(".weight_")
+            left, _, right = torch.linalg.svd(state[f"{layer}.weight_orig"].double().flatten(1), full_matrices=False)
+            state[one["name"]] = left[:, 0] if side == "u" else right[0]
+    return Reference({key: array.double() for key, array in arrays.items() if not array.is_complex()}, state, facts)
+
+
+def _rule(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: entry[key] for key in ("name", "shape", "rule")}
+
+
+@pytest.fixture(name="reference", scope="session")
+def reference_fixture() -> Callable[[str], Reference]:
+    """`reference(name)`: outputs of the authors' own network, to be equalled."""
+    return reference_of
+
+
+@pytest.fixture(name="fill", scope="session")
+def fill_fixture() -> Callable[[torch.nn.Module], None]:
+    """`fill(module)`: weights that follow from their names."""
+    return fill

@@ -7,12 +7,22 @@ import pytest
 import torch
 
 from training.checkpoint import load_version, save_version, weights_digest
-from training.models import AnyModel, Dm, GruMask
+from training.models import AnyModel, Dm, GruMask, MpSenet
 from training.models.base import Enhancer, ModelConfig
+
+DM = {"channels": 4, "heads": 2, "blocks": 1, "dense_depth": 2, "kernel": 5, "hop_size": 200}
+MP_SENET = DM
 
 SMOKE: list[ModelConfig] = [
     Dm.Config(channels=4, heads=2, blocks=1, dense_depth=2, kernel=5, hop_size=200),
     Dm.Config(channels=4, heads=2, blocks=1, dense_depth=2, kernel=5, hop_size=200, tie_head=True),
+    Dm.Config.model_validate(DM | {"relative_positions": False, "tie_decoders": False, "tie_head": True}),
+    Dm.Config.model_validate(DM | {"phase_decoder": True}),
+    Dm.Config.model_validate(DM | {"branches": "mask"}),
+    Dm.Config.model_validate(DM | {"branches": "map", "skip": False}),
+    MpSenet.Config.model_validate(MP_SENET),
+    MpSenet.Config.model_validate(MP_SENET | {"edition": "2023"}),
+    MpSenet.Config.model_validate(MP_SENET | {"mask_decoder": False, "retrieve_phase": True}),
     GruMask.Config(width=8, layers=2),
     GruMask.Config(width=8, layers=1, hop_size=100, mask_floor=0.1),
 ]
@@ -44,7 +54,7 @@ def test_the_same_length_comes_out(model: Enhancer, samples: int) -> None:
 
 def test_every_parameter_learns(model: Enhancer) -> None:
     """A gradient that is finite and not zero everywhere."""
-    enhanced, branches = model.train().estimate(noise(2, 8000))
+    enhanced, branches, _ = model.train().estimate(noise(2, 8000))
     (enhanced.square().sum() + sum(branch.square().sum() for branch in branches.values())).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

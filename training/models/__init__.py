@@ -7,10 +7,11 @@ from pydantic import Field
 from training.models.base import Enhancer, ModelConfig
 from training.models.dm import Dm
 from training.models.gru_mask import GruMask
+from training.models.mp_senet import MpSenet
 
 AnyModel = Annotated[
-    Dm.Config | GruMask.Config,
+    Dm.Config | GruMask.Config | MpSenet.Config,
     Field(discriminator="kind"),
 ]
 
-__all__ = ["AnyModel", "Dm", "Enhancer", "GruMask", "ModelConfig"]
+__all__ = ["AnyModel", "Dm", "Enhancer", "GruMask", "ModelConfig", "MpSenet"]

@@ -23,12 +23,23 @@ class ModelConfig(Schema):
         raise NotImplementedError
 
 
+class Polar(NamedTuple):
+    """A spectrum as a network estimates it, for a waveform brought to a mean power of one."""
+
+    magnitude: Float[Tensor, "batch bins frames"]
+    """Compressed, at least zero."""
+    phase: Float[Tensor, "batch bins frames"]
+    """In (-pi, pi]."""
+
+
 class Estimate(NamedTuple):
     """What an objective may supervise."""
 
     enhanced: Float[Tensor, "batch samples"]
     branches: dict[str, Float[Tensor, "batch samples"]]
     """Whole estimates of the same clean waveform by parts of the network, by name; most have none."""
+    polar: Polar | None = None
+    """The network's own spectrum, which need not be that of any waveform; None where it estimates no phase."""
 
 
 class Enhancer(nn.Module):
@@ -39,6 +50,10 @@ class Enhancer(nn.Module):
 
     latency_samples: int = 0
     """Samples of the future a causal network waits for; 0 and without meaning for the others, which need it all."""
+
+    stochastic: bool = False
+    """True: `forward` draws from torch's generator, so that the same input has many outputs; an evaluation then scores
+    several of them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

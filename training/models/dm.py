@@ -1,6 +1,6 @@
 """DM: one magnitude decoder read in two ways, as a mask on the noisy magnitude and as the clean magnitude itself."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -8,21 +8,35 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.models.base import Enhancer, Estimate, ModelConfig
-from training.models.layers import DilatedDense, LearnableSigmoid, TimeFrequencyBlock
+from training.models.base import Enhancer, Estimate, ModelConfig, Polar
+from training.models.layers import (
+    Conformer,
+    DilatedDense,
+    LearnableSigmoid,
+    PhaseDecoder,
+    PlainAttention,
+    RelativeAttention,
+    TimeFrequencyBlock,
+    at_least_single,
+    normalised,
+)
 from training.spectral import Stft, level_gain, magnitude
 
 # Shape letters in this file: B batch, C channels, T frames, F bins.
 
 MASK_CEILING = 2.0
 
+Hidden: TypeAlias = Float[Tensor, "batch channels frames half_bins"]
+
 
 class Magnitudes(NamedTuple):
     """The compressed magnitudes that DM estimates, each at least zero."""
 
     fused: Float[Tensor, "batch frames bins"]
-    masked: Float[Tensor, "batch frames bins"]
-    mapped: Float[Tensor, "batch frames bins"]
+    masked: Float[Tensor, "batch frames bins"] | None
+    """None where the network only maps."""
+    mapped: Float[Tensor, "batch frames bins"] | None
+    """None where the network only masks."""
 
 
 class Dm(Enhancer):
@@ -36,7 +50,11 @@ class Dm(Enhancer):
         v      = softplus(map head)                     mapped:  X_map  = v + alpha X_mask
         X      = omega X_mask + (1 - omega) X_map       fused, then the inverse STFT with the noisy phase
 
-    Published size: 2.05 M parameters. Ours: 2,053,937 with `tie_head=True`, 2,054,002 with `tie_head=False`.
+    Published size: 2.05 M parameters. Three readings of the paper have it (`training.models.presets`):
+
+    - A, the default: 2,054,002 (2,053,937 with `tie_head=True`); tied decoders and the noisy phase.
+    - B: 2,048,535; four conformers without positions, a decoder for each branch, the noisy phase.
+    - C: 2,048,851; MP-SENet of 2023 whose magnitude decoder is read both ways, with its phase decoder kept.
 
     From the paper: the shared trunk, masking beside mapping, decoders that share parameters, the skip with a learnable
     alpha, the fusion weight omega, the noisy phase, the size. Reconstructed, since the paper's body could not be read:
@@ -74,7 +92,18 @@ class Dm(Enhancer):
         """Depthwise convolution of a conformer, in frames or bins; odd."""
         dropout: float = 0.2
         tie_head: bool = False
-        """Use the mask's logit as the mapped magnitude too, instead of a 1x1 projection of its own."""
+        """Use the mask's logit as the mapped magnitude too, instead of a 1x1 projection of its own. Where the map has
+        a decoder to itself: give it a head built like the mask's."""
+        relative_positions: bool = True
+        """CMGAN's attention; False: MP-SENet's, which knows no positions."""
+        tie_decoders: bool = True
+        """One decoder for mask and map."""
+        phase_decoder: bool = False
+        """Estimate the phase, as MP-SENet does, instead of keeping the noisy one; the encoder then sees it too."""
+        branches: Literal["both", "mask", "map"] = "both"
+        """An ablation: only the mask, or only the map."""
+        skip: bool = True
+        """False, an ablation: the map does not see the masked magnitude."""
 
         @model_validator(mode="after")
         def _fits(self) -> "Dm.Config":
@@ -86,6 +115,8 @@ class Dm(Enhancer):
                 raise ValueError(f"heads {self.heads} must divide channels {self.channels}")
             if self.kernel % 2 == 0:
                 raise ValueError(f"kernel {self.kernel} must be odd")
+            if self.branches != "both" and not self.tie_decoders:
+                raise ValueError(f"tie_decoders=False needs both branches, not branches={self.branches!r}")
             return self
 
         def build(self) -> "Dm":
@@ -93,58 +124,125 @@ class Dm(Enhancer):
             return Dm(self)
 
     config: Config
+    map_decoder: nn.Module
+    mask_head: nn.Module
+    map_head: nn.Module
+    mask: LearnableSigmoid
+    alpha: nn.Parameter
+    omega_logit: nn.Parameter
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        width, bins = config.channels, config.fft_size // 2 + 1
+        width = config.channels
         self.stft = Stft(config.fft_size, config.hop_size)
         self.encoder = nn.Sequential(
-            *_convolution(nn.Conv2d(1, width, 1)),
+            *normalised(nn.Conv2d(1 + config.phase_decoder, width, 1)),
             DilatedDense(width, config.dense_depth),
-            *_convolution(nn.Conv2d(width, width, (1, 3), stride=(1, 2))),
+            *normalised(nn.Conv2d(width, width, (1, 3), stride=(1, 2))),
         )
-        self.blocks = nn.Sequential(
-            *(
-                TimeFrequencyBlock(width, config.heads, config.reach, config.kernel, config.dropout)
-                for _ in range(config.blocks)
-            )
+        self.blocks = nn.Sequential(*(TimeFrequencyBlock(lambda: _conformer(config)) for _ in range(config.blocks)))
+        self.decoder = _decoder(config)
+        self._build_heads(config)
+        self.phase_decoder = (
+            PhaseDecoder(width, DilatedDense(width, config.dense_depth), _upsampling(width), 1)
+            if config.phase_decoder
+            else None
         )
-        self.decoder = nn.Sequential(
-            DilatedDense(width, config.dense_depth), nn.ConvTranspose2d(width, width, (1, 3), stride=(1, 2))
-        )
-        self.mask_head = nn.Sequential(*_convolution(nn.Conv2d(width, 1, 1)), nn.Conv2d(1, 1, 1))
-        self.map_head = None if config.tie_head else nn.Conv2d(width, 1, 1)
-        self.mask = LearnableSigmoid(bins, MASK_CEILING)
-        self.alpha = nn.Parameter(torch.tensor(1.0))
-        self.omega_logit = nn.Parameter(torch.tensor(0.0))
 
     def forward(self, noisy: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch samples"]:
         """Enhanced waveforms."""
         return self.estimate(noisy).enhanced
 
     def estimate(self, noisy: Float[Tensor, "batch samples"]) -> Estimate:
-        """The enhanced waveform; the branches are `masked` and `mapped`."""
-        gain = level_gain(noisy)
-        spectrum_BFT = self.stft(noisy * gain)
-        found = self.magnitudes(magnitude(spectrum_BFT, self.config.compression).mT)
-        phase_BFT = spectrum_BFT.angle()
+        """The enhanced waveform; with both branches, also `masked` and `mapped`."""
+        with torch.autocast(noisy.device.type, enabled=False):
+            gain = level_gain(noisy)
+            spectrum_BFT = self.stft(noisy * gain)
+            noisy_BTF, phase_BTF = magnitude(spectrum_BFT, self.config.compression).mT, spectrum_BFT.angle().mT
+        z_BCTF = self.hidden(noisy_BTF, phase_BTF)
+        found = self.read(z_BCTF, noisy_BTF)
+        phase_BFT = (phase_BTF if self.phase_decoder is None else self.phase_decoder(z_BCTF)).mT
 
         def waveform(magnitude_BTF: Float[Tensor, "batch frames bins"]) -> Float[Tensor, "batch samples"]:
-            spectrum = torch.polar(magnitude_BTF.mT ** (1 / self.config.compression), phase_BFT)
-            return self.stft.inverse(spectrum, noisy.shape[-1]) / gain
+            with torch.autocast(noisy.device.type, enabled=False):
+                spectrum = torch.polar(magnitude_BTF.mT ** (1 / self.config.compression), phase_BFT)
+                return self.stft.inverse(spectrum, noisy.shape[-1]) / gain
 
-        return Estimate(waveform(found.fused), {"masked": waveform(found.masked), "mapped": waveform(found.mapped)})
+        enhanced = waveform(found.fused)
+        branches = (
+            {}
+            if found.masked is None or found.mapped is None
+            else {"masked": waveform(found.masked), "mapped": waveform(found.mapped)}
+        )
+        return Estimate(enhanced, branches, Polar(found.fused.mT, phase_BFT) if self.phase_decoder else None)
 
     def magnitudes(self, noisy_BTF: Float[Tensor, "batch frames bins"]) -> Magnitudes:
-        """Clean compressed magnitudes from the noisy ones."""
-        trunk_BCTF = self.decoder(self.blocks(self.encoder(noisy_BTF.unsqueeze(1))))
-        logit_BTF = self.mask_head(trunk_BCTF).squeeze(1)
-        map_BTF = logit_BTF if self.map_head is None else self.map_head(trunk_BCTF).squeeze(1)
+        """Clean compressed magnitudes from the noisy ones; for networks that do not look at the phase."""
+        return self.read(self.hidden(noisy_BTF, noisy_BTF), noisy_BTF)
+
+    def hidden(
+        self, noisy_BTF: Float[Tensor, "batch frames bins"], phase_BTF: Float[Tensor, "batch frames bins"]
+    ) -> Hidden:
+        """What encoder and blocks make of the noisy magnitude, and of the phase where there is a phase decoder."""
+        seen = [noisy_BTF] if self.phase_decoder is None else [noisy_BTF, phase_BTF]
+        return self.blocks(self.encoder(torch.stack(seen, dim=1)))
+
+    def read(self, z_BCTF: Hidden, noisy_BTF: Float[Tensor, "batch frames bins"]) -> Magnitudes:
+        """The decoder's output as a mask, as a magnitude, and both together."""
+        trunk_BCTF = self.decoder(z_BCTF)
+        if self.config.branches == "map":
+            mapped_BTF = functional.softplus(_logit(self.map_head, trunk_BCTF))
+            return Magnitudes(mapped_BTF, None, mapped_BTF)
+        logit_BTF = _logit(self.mask_head, trunk_BCTF)
         masked_BTF = self.mask(logit_BTF) * noisy_BTF
-        mapped_BTF = (functional.softplus(map_BTF) + self.alpha * masked_BTF).clamp(min=0.0)
+        if self.config.branches == "mask":
+            return Magnitudes(masked_BTF, masked_BTF, None)
+        if self.config.tie_decoders:
+            map_BTF = logit_BTF if self.config.tie_head else _logit(self.map_head, trunk_BCTF)
+        else:
+            map_BTF = _logit(self.map_head, self.map_decoder(z_BCTF))
+        mapped_BTF = functional.softplus(map_BTF)
+        if self.config.skip:
+            mapped_BTF = (mapped_BTF + self.alpha * masked_BTF).clamp(min=0.0)
         omega = torch.sigmoid(self.omega_logit)
         return Magnitudes(omega * masked_BTF + (1 - omega) * mapped_BTF, masked_BTF, mapped_BTF)
 
+    def _build_heads(self, config: Config) -> None:
+        """What turns the decoder's output into magnitudes; only what the settings ask for exists."""
+        width, both = config.channels, config.branches == "both"
+        if not config.tie_decoders:
+            self.map_decoder = _decoder(config)
+        if config.branches != "map":
+            self.mask_head = _mask_head(width)
+        if config.branches != "mask" and not (config.tie_head and config.tie_decoders and both):
+            self.map_head = _mask_head(width) if config.tie_head else nn.Conv2d(width, 1, 1)
+        if config.branches != "map":
+            self.mask = LearnableSigmoid(config.fft_size // 2 + 1, MASK_CEILING)
+        if both and config.skip:
+            self.alpha = nn.Parameter(torch.tensor(1.0))
+        if both:
+            self.omega_logit = nn.Parameter(torch.tensor(0.0))
 
-def _convolution(layer: nn.Conv2d) -> tuple[nn.Module, ...]:
-    return layer, nn.InstanceNorm2d(layer.out_channels, affine=True), nn.PReLU(layer.out_channels)
+
+def _conformer(config: Dm.Config) -> Conformer:
+    width, heads, dropout = config.channels, config.heads, config.dropout
+    if config.relative_positions:
+        return Conformer(width, lambda: RelativeAttention(width, heads, config.reach, dropout), config.kernel, dropout)
+    return Conformer(width, lambda: PlainAttention(width, heads, dropout), config.kernel, dropout)
+
+
+def _decoder(config: Dm.Config) -> nn.Sequential:
+    return nn.Sequential(DilatedDense(config.channels, config.dense_depth), _upsampling(config.channels))
+
+
+def _upsampling(width: int) -> nn.ConvTranspose2d:
+    return nn.ConvTranspose2d(width, width, (1, 3), stride=(1, 2))
+
+
+def _mask_head(width: int) -> nn.Sequential:
+    return nn.Sequential(*normalised(nn.Conv2d(width, 1, 1)), nn.Conv2d(1, 1, 1))
+
+
+def _logit(head: nn.Module, trunk_BCTF: Tensor) -> Tensor:
+    """One number a bin, in 32 bits at least."""
+    return at_least_single(head(trunk_BCTF).squeeze(1))

@@ -1,6 +1,7 @@
-"""Blocks that several networks share: dilated dense blocks, conformers with relative positions, learnable sigmoids."""
+"""Blocks that several networks share: dense blocks, conformers, transformers, sub-pixel convolutions, sigmoids."""
 
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -14,27 +15,60 @@ Maps: TypeAlias = Float[Tensor, "batch channels frames bins"]
 Sequences: TypeAlias = Float[Tensor, "sequences places channels"]
 
 
-class DilatedDense(nn.Module):
-    """Densely connected convolutions that look 1, 2, 4, 8, ... frames away (CMGAN, MP-SENet)."""
+class SubPixelConvolution(nn.Module):
+    """Twice as many bins: a convolution makes two maps for each output channel, whose bins then alternate.
 
-    def __init__(self, channels: int, depth: int) -> None:
+    Output bin 2f + r of channel c is bin f of the map r * channels + c (Shi et al. 2016, along frequency only).
+    """
+
+    FACTOR = 2
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        self.out_channels = out_channels
+        self.convolution = nn.Conv2d(in_channels, self.FACTOR * out_channels, (1, 3), padding=(0, 1))
+
+    def forward(self, x_BCTF: Maps) -> Float[Tensor, "batch out_channels frames out_bins"]:
+        """Twice the bins out."""
+        return interleaved(self.convolution(x_BCTF))
+
+
+def interleaved(x_BCTF: Maps) -> Float[Tensor, "batch half_channels frames double_bins"]:
+    """Half the channels, twice the bins: see `SubPixelConvolution`."""
+    halves = x_BCTF.unflatten(1, (SubPixelConvolution.FACTOR, -1))
+    return halves.permute(0, 2, 3, 4, 1).flatten(-2)
+
+
+def normalised(layer: nn.Conv2d | nn.ConvTranspose2d | SubPixelConvolution) -> tuple[nn.Module, ...]:
+    """A convolution, then the normalisation and the slope that CMGAN and MP-SENet put behind each."""
+    return layer, nn.InstanceNorm2d(layer.out_channels, affine=True), nn.PReLU(layer.out_channels)
+
+
+class DilatedDense(nn.Module):
+    """Densely connected convolutions that look 1, 2, 4, 8, ... frames away (CMGAN, MP-SENet).
+
+    Three frames tall, they look both ways; two frames tall, only back.
+    """
+
+    def __init__(self, channels: int, depth: int, height: Literal[2, 3] = 3) -> None:
+        super().__init__()
+        self.past_only = height == 2
         self.layers = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(channels * (place + 1), channels, (3, 3), dilation=(2**place, 1), padding=(2**place, 1)),
-                nn.InstanceNorm2d(channels, affine=True),
-                nn.PReLU(channels),
-            )
-            for place in range(depth)
+            nn.Sequential(*normalised(self._convolution(channels, place, height))) for place in range(depth)
         )
 
     def forward(self, x_BCTF: Maps) -> Maps:
         """Same shape out."""
         seen = newest = x_BCTF
-        for layer in self.layers:
-            newest = layer(seen)
+        for place, layer in enumerate(self.layers):
+            newest = layer(functional.pad(seen, (0, 0, 2**place, 0)) if self.past_only else seen)
             seen = torch.cat([newest, seen], dim=1)
         return newest
+
+    def _convolution(self, channels: int, place: int, height: int) -> nn.Conv2d:
+        reach = 2**place
+        padding = (0 if self.past_only else reach, 1)
+        return nn.Conv2d(channels * (place + 1), channels, (height, 3), dilation=(reach, 1), padding=padding)
 
 
 class FeedForward(nn.Sequential):
@@ -99,6 +133,31 @@ class RelativeAttention(nn.Module):
         return x_SLC.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
+class PlainAttention(nn.Module):
+    """Self-attention without positions, scaled dot products (Vaswani et al. 2017).
+
+    `batch_first=False` attends along the first axis, as the published MP-SENet code does: across sequences, and so
+    across the items of a batch.
+    """
+
+    def __init__(self, channels: int, heads: int, dropout: float, batch_first: bool = True) -> None:
+        super().__init__()
+        self.heads, self.batch_first = heads, batch_first
+        self.norm = nn.LayerNorm(channels)
+        self.query_key_value = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_SLC: Sequences) -> Sequences:
+        """Same shape out."""
+        x_SLC = x_SLC if self.batch_first else x_SLC.transpose(0, 1)
+        heads_SLHE = self.query_key_value(self.norm(x_SLC)).unflatten(-1, (3 * self.heads, -1))
+        query_SHLE, key_SHLE, value_SHLE = heads_SLHE.transpose(1, 2).chunk(3, dim=1)
+        seen_SHLE = functional.scaled_dot_product_attention(query_SHLE, key_SHLE, value_SHLE)
+        out_SLC = self.dropout(self.out(seen_SHLE.transpose(1, 2).flatten(2)))
+        return out_SLC if self.batch_first else out_SLC.transpose(0, 1)
+
+
 class LocalConvolution(nn.Module):
     """The convolution module of a conformer (Gulati et al. 2020): gate, depthwise convolution, batch normalisation."""
 
@@ -121,12 +180,12 @@ class LocalConvolution(nn.Module):
 
 
 class Conformer(nn.Module):
-    """Half feed-forward, attention, convolution, half feed-forward; a residual around each."""
+    """Half feed-forward, attention, convolution, half feed-forward; a residual around each (Gulati et al. 2020)."""
 
-    def __init__(self, channels: int, heads: int, reach: int, kernel: int, dropout: float) -> None:
+    def __init__(self, channels: int, attention: Callable[[], nn.Module], kernel: int, dropout: float) -> None:
         super().__init__()
         self.before = FeedForward(channels, dropout)
-        self.attention = RelativeAttention(channels, heads, reach, dropout)
+        self.attention = attention()
         self.convolution = LocalConvolution(channels, kernel)
         self.after = FeedForward(channels, dropout)
         self.norm = nn.LayerNorm(channels)
@@ -140,13 +199,44 @@ class Conformer(nn.Module):
         return self.norm(x_SLC)
 
 
-class TimeFrequencyBlock(nn.Module):
-    """A conformer along time (each bin alone), then one along frequency (each frame alone); a residual around each."""
+class RecurrentFeedForward(nn.Module):
+    """A recurrent layer that reads both ways in the place of the first position-wise one (MP-SENet 2024, RENet)."""
 
-    def __init__(self, channels: int, heads: int, reach: int, kernel: int, dropout: float) -> None:
+    def __init__(self, channels: int, batch_first: bool = True) -> None:
         super().__init__()
-        self.time = Conformer(channels, heads, reach, kernel, dropout)
-        self.frequency = Conformer(channels, heads, reach, kernel, dropout)
+        self.memory = nn.GRU(channels, 2 * channels, bidirectional=True, batch_first=batch_first)
+        self.out = nn.Linear(4 * channels, channels)
+
+    def forward(self, x_SLC: Sequences) -> Sequences:
+        """Same shape out."""
+        return self.out(functional.leaky_relu(self.memory(x_SLC)[0]))
+
+
+class Transformer(nn.Module):
+    """Attention, then a recurrent feed-forward; a residual around each, a normalisation at the end (MP-SENet 2024)."""
+
+    def __init__(self, channels: int, heads: int, dropout: float, batch_first: bool = True) -> None:
+        super().__init__()
+        self.attention = PlainAttention(channels, heads, dropout, batch_first)
+        self.norm = nn.LayerNorm(channels)
+        self.feed_forward = RecurrentFeedForward(channels, batch_first)
+        self.dropout = nn.Dropout(dropout)
+        self.last_norm = nn.LayerNorm(channels)
+
+    def forward(self, x_SLC: Sequences) -> Sequences:
+        """Same shape out."""
+        x_SLC = x_SLC + self.attention(x_SLC)
+        x_SLC = x_SLC + self.dropout(self.feed_forward(self.norm(x_SLC)))
+        return self.last_norm(x_SLC)
+
+
+class TimeFrequencyBlock(nn.Module):
+    """A layer along time (each bin alone), then one along frequency (each frame alone); a residual around each."""
+
+    def __init__(self, layer: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.time = layer()
+        self.frequency = layer()
 
     def forward(self, x_BCTF: Maps) -> Maps:
         """Same shape out."""
@@ -158,6 +248,29 @@ class TimeFrequencyBlock(nn.Module):
         return x_SLC.view(batch, frames, bins, -1).permute(0, 3, 1, 2)
 
 
+def at_least_single(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The same numbers in 32 bits where they have 16: for angles, moduli and norms."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+class PhaseDecoder(nn.Module):
+    """The phase, as the angle of an estimated point (Ai and Ling 2023, MP-SENet)."""
+
+    def __init__(
+        self, channels: int, dense: DilatedDense, upsampling: nn.ConvTranspose2d | SubPixelConvolution, reach: int
+    ) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(dense, *normalised(upsampling))
+        self.real = nn.Conv2d(channels, 1, (1, reach))
+        self.imaginary = nn.Conv2d(channels, 1, (1, reach))
+
+    def forward(self, z_BCTF: Maps) -> Float[Tensor, "batch frames phase_bins"]:
+        """In (-pi, pi]; the angle is taken in single precision at least."""
+        z_BCTF = self.trunk(z_BCTF)
+        real_BTF, imaginary_BTF = self.real(z_BCTF).squeeze(1), self.imaginary(z_BCTF).squeeze(1)
+        return torch.atan2(at_least_single(imaginary_BTF), at_least_single(real_BTF))
+
+
 class LearnableSigmoid(nn.Module):
     """`beta * sigmoid(slope * x)` with a slope for each bin (MetricGAN+); bounded by 0 and beta, 1 at x = 0."""
 
@@ -166,6 +279,6 @@ class LearnableSigmoid(nn.Module):
         self.beta = beta
         self.slope = nn.Parameter(torch.ones(bins))
 
-    def forward(self, x_BTF: Float[Tensor, "batch frames bins"]) -> Float[Tensor, "batch frames bins"]:
+    def forward(self, x_BTF: Float[Tensor, "*shape bins"]) -> Float[Tensor, "*shape bins"]:
         """Same shape out."""
         return self.beta * torch.sigmoid(self.slope * x_BTF)

@@ -76,7 +76,7 @@ class Regression(Objective):
     ) -> Losses:
         """See the class; the weighted sum is the total."""
         gain = level_gain(noisy)
-        enhanced, branches = model.estimate(noisy)
+        enhanced, branches, _ = model.estimate(noisy)
         wanted = self.stft(clean * gain)
         found = self.stft(enhanced * gain)
         parts = {

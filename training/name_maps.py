@@ -1,0 +1,132 @@
+"""Name maps: the weights that a network's authors released, under the names that ours have.
+
+A map is a list of rewritings of names, applied in order; shapes may differ by axes of length one. What does not fit
+exactly (a name left over on either side, another number of values) is refused.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from simulation.errors import CheckpointIncompatible
+
+Rule = tuple[str, str | Callable[[re.Match[str]], str]]
+"""A regular expression and what stands in its place."""
+
+
+@dataclass(frozen=True)
+class NameMap:
+    """Where released weights come from, and how their names become ours."""
+
+    repository: str
+    """Of the authors' code, as it stood when the map was written."""
+    licence: str
+    """Of repository and weights, as stated there."""
+    rules: tuple[Rule, ...]
+
+    def renamed(self, name: str) -> str:
+        """Our name for one of theirs."""
+        for pattern, replacement in self.rules:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    def load(self, module: nn.Module, theirs: Mapping[str, Tensor]) -> None:
+        """Put the authors' weights into our network; CheckpointIncompatible when one is missing or left over."""
+        ours = module.state_dict()
+        found = {self.renamed(name): tensor for name, tensor in theirs.items()}
+        missing, unknown = sorted(ours.keys() - found.keys()), sorted(found.keys() - ours.keys())
+        if missing or unknown or len(found) < len(theirs):
+            raise CheckpointIncompatible(
+                f"These weights are not those of {type(module).__name__} as configured: {_some(missing)} missing, "
+                f"{_some(unknown)} left over. Expected the {len(ours)} tensors of {self.repository}; name the preset "
+                "that they belong to (`unmuffle models` lists them)."
+            )
+        with torch.no_grad():
+            for name, tensor in ours.items():
+                tensor.copy_(_shaped(found[name], tensor, name))
+
+
+def _shaped(found: Tensor, wanted: Tensor, name: str) -> Tensor:
+    """Axes of length one are matters of taste."""
+    if [size for size in found.shape if size > 1] != [size for size in wanted.shape if size > 1]:
+        raise CheckpointIncompatible(
+            f"{name} has the shape {tuple(found.shape)}, expected {tuple(wanted.shape)}. The weights are of another "
+            "size; name the preset that they belong to (`unmuffle models` lists them)."
+        )
+    return found.reshape(wanted.shape)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{len(names)} ({shown}{', ...' if len(names) > 3 else ''})" if names else "none"
+
+
+def _place(offset: int, before: str = "", after: str = "") -> Callable[[re.Match[str]], str]:
+    """The first number of a match, moved."""
+    return lambda match: f"{before}{int(match[1]) + offset}{after}"
+
+
+_ATTENTION: tuple[Rule, ...] = (
+    (r"in_proj_(weight|bias)", r"query_key_value.\1"),
+    (r"out_proj", "out"),
+)
+
+_MP_SENET: tuple[Rule, ...] = (
+    (r"^dense_encoder\.dense_conv_1\.", "encoder."),
+    (r"^dense_encoder\.dense_conv_2\.(\d)", _place(4, "encoder.")),
+    (r"^dense_encoder\.dense_block\.dense_block", "encoder.3.layers"),
+    (r"^mask_decoder\.dense_block\.dense_block", "mask_decoder.dense.layers"),
+    (r"^phase_decoder\.dense_block\.dense_block", "phase_decoder.trunk.0.layers"),
+    (r"^mask_decoder\.mask_conv\.", "mask_decoder.head."),
+    (r"^mask_decoder\.lsigmoid\.", "mask_decoder.mask."),
+    (r"^phase_decoder\.phase_conv\.(\d)", _place(1, "phase_decoder.trunk.")),
+    (r"^phase_decoder\.phase_conv_r", "phase_decoder.real"),
+    (r"^phase_decoder\.phase_conv_i", "phase_decoder.imaginary"),
+    *_ATTENTION,
+)
+
+MP_SENET_2023 = NameMap(
+    "github.com/yxlu-0102/MP-SENet at 9eeb0f0 (August 2023)",
+    "MIT",
+    (
+        *_MP_SENET,
+        (r"^TSConformer\.(\d+)\.time_conformer", r"blocks.\1.time"),
+        (r"^TSConformer\.(\d+)\.freq_conformer", r"blocks.\1.frequency"),
+        (r"\.ffm1\.ffm\.", ".before."),
+        (r"\.ffm2\.ffm\.", ".after."),
+        (r"\.attn\.layernorm\.", ".attention.norm."),
+        (r"\.attn\.attn\.", ".attention."),
+        (r"\.ccm\.ccm\.0\.", ".convolution.norm."),
+        (r"\.ccm\.ccm\.(\d)", _place(-2, ".convolution.layers.")),
+        (r"\.post_norm\.", ".norm."),
+    ),
+)
+
+MP_SENET_2024 = NameMap(
+    "github.com/yxlu-0102/MP-SENet at 611cd89 (October 2024)",
+    "MIT",
+    (
+        *_MP_SENET,
+        (r"(?<=layers\.\d\.)(\d)", _place(-1)),
+        (r"(mask_decoder\.head\.0|phase_decoder\.trunk\.1)\.conv\.", r"\1.convolution."),
+        (r"^TSTransformer\.(\d+)\.time_transformer", r"blocks.\1.time"),
+        (r"^TSTransformer\.(\d+)\.freq_transformer", r"blocks.\1.frequency"),
+        (r"\.norm1\.", ".attention.norm."),
+        (r"\.norm2\.", ".norm."),
+        (r"\.norm3\.", ".last_norm."),
+        (r"\.ffn\.gru\.", ".feed_forward.memory."),
+        (r"\.ffn\.linear\.", ".feed_forward.out."),
+    ),
+)
+
+METRIC_DISCRIMINATOR = NameMap(
+    "github.com/yxlu-0102/MP-SENet at 611cd89 (October 2024)",
+    "MIT",
+    (
+        (r"weight_orig$", "parametrizations.weight.original"),
+        (r"weight_([uv])$", r"parametrizations.weight.0._\1"),
+    ),
+)
