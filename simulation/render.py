@@ -17,6 +17,7 @@ from simulation import audio, sources
 from simulation.degradations.base import Mixture, Recordings, Waveform
 from simulation.errors import BadAudio, BadSetting
 from simulation.manifest import Measured, Row
+from simulation.measures import heard_in
 from simulation.rir import Rir, measured_rir
 from simulation.rooms import is_simulated
 from simulation.scenario import Scenario
@@ -54,7 +55,8 @@ def _finish(mixture: Mixture, bit_depth: int) -> tuple[Mixture, Measured]:
     clean = audio.quantise(mixture.clean * np.float32(gain), bit_depth)
     noisy = audio.quantise(mixture.noisy * np.float32(gain), bit_depth)
     finished = replace(mixture, clean=clean, noisy=noisy)
-    values = {name: round(value, DIGITS) for name, value in mixture.measured.items()}
+    heard = heard_in(clean, noisy, mixture.sample_rate)
+    values = {name: round(value, DIGITS) for name, value in (mixture.measured | heard).items()}
     return finished, Measured(samples=len(clean), gain=gain, peak=round(_peak(finished), 6), **values)
 
 

@@ -1,11 +1,16 @@
 """What is measured of a waveform alone."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.signal import butter, sosfiltfilt
 
 from simulation import audio, levels, measures
 from simulation.corpora.sample import SAMPLE
+from simulation.draw import Plan, draw
+from simulation.render import Library, render
+from simulation.scenario import Scenario
 
 RATE = 16_000
 
@@ -74,3 +79,21 @@ def test_the_shortest_waveforms_are_measured_too(samples: int) -> None:
     short = 0.1 * white(samples)
     assert np.isfinite([measures.bandwidth_hz(short, RATE), measures.silent_share(short, RATE)]).all()
     assert measures.noise_floor_db(short, RATE) < 0 and measures.clipped_share(short) >= 0.0
+
+
+def test_every_rendered_row_says_how_its_two_sides_sound(
+    tiny_scenario: Callable[..., Scenario], synthetic: Callable[[Scenario], tuple[Plan, Library]]
+) -> None:
+    """Levels, bandwidth and flat tops of what is stored, so a band-limited row ends where it was told to."""
+    plan, library = synthetic(tiny_scenario())
+    for index in range(4):
+        row = draw(plan, "train", index)
+        mixture, measured = render(row, plan.scenario, library)
+        assert measured.level_db == pytest.approx(levels.rms_db(mixture.noisy), abs=1e-4)
+        assert measured.clean_level_db == pytest.approx(levels.rms_db(mixture.clean), abs=1e-4)
+        assert measured.flat_share == pytest.approx(measures.clipped_share(mixture.noisy), abs=1e-4)
+        assert measured.bandwidth_hz is not None
+        if row.case == "band_limit":
+            assert measured.cutoff_hz is not None and measured.bandwidth_hz < 1.5 * measured.cutoff_hz
+        else:
+            assert measured.bandwidth_hz > 3000
