@@ -1,6 +1,6 @@
 """The step that builds a scenario's corpora."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.compute import Compute, launch, progress
 from components.specs import Input, SimulateSpec, is_address
@@ -9,6 +9,9 @@ from simulation import storage
 from simulation.scenario import Scenario
 from simulation.scenarios import SCENARIOS
 from simulation.scenarios import scenario as by_name
+
+if TYPE_CHECKING:
+    from training.tracking import Tracking
 
 
 def chosen(
@@ -30,20 +33,24 @@ def chosen(
     return Scenario.parse(scenario.model_dump(mode="json") | changes | {"size": size}, f"scenario {name}")
 
 
-def spec_of(scenario: Scenario, parent: str = "") -> SimulateSpec:
+def spec_of(scenario: Scenario, parent: str = "", virtual: bool = False) -> SimulateSpec:
     """The spec for this scenario over its sources as they are now (they are scanned to know their digest)."""
     from simulation.render import RENDER_VERSION
-    from simulation.sources import scan
+    from simulation.sources import scan_for
 
-    sources = scan(scenario.speech, scenario.noise, scenario.rirs, sample_rate=scenario.sample_rate)
+    sources = scan_for(scenario)
     return SimulateSpec(
-        scenario=scenario, sources_digest=sources.digest(), render_version=RENDER_VERSION, parent=parent
+        scenario=scenario,
+        sources_digest=sources.digest(),
+        render_version=RENDER_VERSION,
+        virtual=virtual,
+        parent=parent,
     )
 
 
-def simulated(scenario: Scenario, store: str, parent: str = "") -> Input:
-    """Build the corpora of a scenario, or answer from the result; returns their root."""
-    return Input.of(launch(spec_of(scenario, parent), store).outputs["corpus"])
+def simulated(scenario: Scenario, store: str, parent: str = "", virtual: bool = False) -> Input:
+    """Build the corpora of a scenario, or commit their plan alone, or answer from the result; returns their root."""
+    return Input.of(launch(spec_of(scenario, parent, virtual), store).outputs["corpus"])
 
 
 def run(spec: SimulateSpec, stage: Stage) -> dict[str, Any]:
@@ -55,6 +62,8 @@ def run(spec: SimulateSpec, stage: Stage) -> dict[str, Any]:
 
     name = spec.scenario.name
     tracking = Tracking()
+    if spec.virtual:
+        return _planned(spec, stage, tracking)
     with cluster(), recorded(tracking, stage, f"simulate {name}", spec.parent) as run_id:
         tracking.params(run_id, spec.scenario.model_dump(mode="json"))
         built = build(
@@ -66,3 +75,16 @@ def run(spec: SimulateSpec, stage: Stage) -> dict[str, Any]:
         )
         tracking.dataset(run_id, built.address, built.digest, "simulated")
     return {"corpus": str(Input(address=built.address, sha256=built.digest)), "run_id": run_id}
+
+
+def _planned(spec: SimulateSpec, stage: Stage, tracking: "Tracking") -> dict[str, Any]:
+    """The same without rendering: needs no Ray."""
+    from components.record import recorded
+    from simulation.virtual import commit_plan
+
+    with recorded(tracking, stage, f"plan {spec.scenario.name}", spec.parent) as run_id:
+        tracking.params(run_id, spec.scenario.model_dump(mode="json"))
+        plan = commit_plan(spec.scenario, stage.store, sources_digest=spec.sources_digest)
+        tracking.tag(run_id, {"plan_digest": plan.plan_digest})
+        tracking.dataset(run_id, plan.address, plan.digest, "planned")
+    return {"corpus": str(Input(address=plan.address, sha256=plan.digest)), "run_id": run_id}

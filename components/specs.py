@@ -57,6 +57,8 @@ class SimulateSpec(Spec):
     """Digest of the source manifest: which recordings, not where they lie."""
     render_version: int
     """`simulation.render.RENDER_VERSION`: rendering that was changed is not answered with what it gave before."""
+    virtual: bool = False
+    """Commit the plan alone; rows are rendered by whoever reads them."""
 
 
 class TrainSpec(Spec):
@@ -69,14 +71,21 @@ class TrainSpec(Spec):
 
 
 class EvaluateSpec(Spec):
-    """Score versions on one corpus. Who is champion is not part of it: scores do not depend on that."""
+    """Score versions on one corpus, for a listening page beside the champion."""
 
     stage: Literal["evaluate"] = "evaluate"
     models: tuple[Input, ...]
+    """Candidates, champion, and the recurrent baseline where there is one."""
+    champion: Input | None = None
+    """One of `models`. Scores do not depend on it; what the page compares with, and picks to be heard, does."""
     corpus: Input
     use: str
     metric_versions: dict[str, int]
     """Of every metric that is scored: one that was changed is not answered with what it gave before."""
+    harmless: int = 0
+    """Do-no-harm rows of each case."""
+    scoring_version: int = 1
+    """`training.evaluate.SCORING_VERSION`, likewise for everything beside the metrics."""
 
 
 class PromoteSpec(Spec):

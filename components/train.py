@@ -64,7 +64,13 @@ def run(spec: TrainSpec, stage: Stage) -> dict[str, Any]:
             fitted.address,
             fitted.weights_sha256,
             run_id,
-            {"recipe": recipe.name, "corpus_digest": spec.corpus.sha256, "stage_key": stage.key},
+            {
+                "recipe": recipe.name,
+                "corpus_digest": spec.corpus.sha256,
+                "plan_digest": fitted.plan_digest,
+                "stage_key": stage.key,
+            },
         )
+        tracking.tag(run_id, {"plan_digest": fitted.plan_digest})
     address = Input(address=fitted.address, sha256=fitted.weights_sha256)
     return {"version": str(address), "name": version.name, "run_id": run_id}

@@ -39,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Retrain speech restoration: simulate, train, evaluate, gate, promote, serve.",
 )
-corpus_app = typer.Typer(no_args_is_help=True, help="Look at a corpus: show, verify, replay.")
+corpus_app = typer.Typer(no_args_is_help=True, help="Look at a corpus, or clean up behind it.")
 pipeline_app = typer.Typer(no_args_is_help=True, help="The pipeline on a Kubeflow cluster.")
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(pipeline_app, name="pipeline")
@@ -91,11 +91,11 @@ def _corpus_input(corpus: str) -> Any:
     """The corpus below a root: as it was when it had the digest behind a #, else as it stands there now."""
     from components.specs import Input
     from simulation import storage
-    from simulation.corpus import root_splits
+    from simulation.virtual import corpus_digest
 
     asked = Input.of(corpus) if "#" in corpus else None
     address = storage.normal(asked.address if asked else corpus)
-    return Input(address=address, sha256=root_splits(address, asked.sha256 if asked else None).digest())
+    return Input(address=address, sha256=corpus_digest(address, asked.sha256 if asked else None))
 
 
 def _store(address: str) -> str:
@@ -161,6 +161,9 @@ def simulate(
     speech: Annotated[str, typer.Option(help="Your clean speech: folder, CSV manifest or bucket prefix.")] = "",
     noise: Annotated[str, typer.Option(help="Your noise recordings, likewise.")] = "",
     rirs: Annotated[str, typer.Option(help="Your room impulse responses, likewise.")] = "",
+    virtual: Annotated[
+        bool, typer.Option("--virtual", help="Commit the plan alone; training renders the rows.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Build a corpus; resumes by itself; prints its address and digest."""
@@ -170,7 +173,7 @@ def simulate(
     if workers:
         Compute.current().model_copy(update={"workers": workers}).export()
     picked = chosen(scenario, hours=hours, seed=seed, speech=speech, noise=noise, rirs=rirs)
-    corpus = simulated(picked, _store(store))
+    corpus = simulated(picked, _store(store), virtual=virtual)
     _print(corpus.model_dump(), as_json, f"{corpus.address}\n{corpus.sha256}")
 
 
@@ -194,6 +197,19 @@ def verify(address: CorpusArgument, as_json: Json = False) -> None:
             f"{address} is damaged: {' '.join(problems)} Delete what is named and simulate again; it is rendered anew."
         )
     _print({"address": address, "problems": []}, as_json, f"{address}: every byte is as it was committed")
+
+
+@corpus_app.command()
+def gc(
+    address: Annotated[str, typer.Argument(help="Address of a corpus, of one of its splits, or of a store.")],
+    older_than: Annotated[str, typer.Option(help="Least age, such as 90m, 24h or 7d; at least 1h.")] = "24h",
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without it they are only shown.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what lost attempts left behind, or remove it: tars no commit names, temporary files, unfinished uploads."""
+    from pipelines.collect import collected
+
+    _print(collected(address, older_than, delete), as_json)
 
 
 @corpus_app.command()

@@ -21,12 +21,22 @@ from simulation import errors, storage
 from simulation.cluster import fraction
 from simulation.corpus import split_addresses
 from simulation.draw import Plan, draw, shard_count, shard_rows
-from simulation.errors import BadAudio, ManifestMismatch, TooManyQuarantined, UnmuffleError
-from simulation.manifest import CommittedShard, CorpusRecord, QuarantinedRow, ShardRecord, Splits, prefix_digests
+from simulation.errors import BadAudio, TooManyQuarantined, UnmuffleError
+from simulation.manifest import (
+    MOST_QUARANTINED,
+    CommittedShard,
+    CorpusRecord,
+    QuarantinedRow,
+    ShardRecord,
+    Splits,
+    prefix_digests,
+)
+from simulation.planned import planned
+from simulation.provenance import keep_sources
 from simulation.render import RENDER_VERSION, Library, render
 from simulation.scenario import Scenario
 from simulation.shards import commit, committed, pack, publish, splits_name
-from simulation.sources import SPLITS, SourceManifest, Split, scan
+from simulation.sources import SPLITS, Split
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +45,6 @@ Progress = Callable[[int, int], None]
 
 Shards = dict[int, CommittedShard]
 """Finished shards of a split, by number."""
-
-MOST_QUARANTINED = 0.05
-"""Share of a split's rows that may fail to render; beyond it, the sources are at fault and nothing is published."""
 
 RENDERERS = ("unmuffle", "numpy", "scipy", "soxr", "soundfile", "audiomentations", "pyroomacoustics")
 """Distributions whose versions decide the samples."""
@@ -91,17 +98,15 @@ def build(
     NotReproducible where other bytes were committed for the same plan, StorageError.
     """
     scenario = _overridden(scenario, seed, hours, {"speech": speech, "noise": noise, "rirs": rirs})
-    sources = scan(scenario.speech, scenario.noise, scenario.rirs, sample_rate=scenario.sample_rate)
-    _refuse_other_sources(sources, sources_digest)
-    plan = Plan(scenario, sources, scenario.seed)
+    plan = planned(scenario, sources_digest)
     root = storage.join(storage.normal(store), "corpora", plan.name)
     with storage.writer_lock(root):
         found = {split: _wanted(committed(at), plan, split) for split, at in _addresses(root).items()}
         done = _complete(plan, root, found, workers, progress)
         records = {split: _record(plan, split, shards) for split, shards in done.items()}
         return replace(
-            _finish(root, records),
-            quarantined=len(sources.quarantined) + _quarantined_rows(records),
+            _finish(root, plan, records),
+            quarantined=len(plan.sources.quarantined) + _quarantined_rows(records),
             reused=sum(map(len, found.values())),
             rendered=sum(map(len, done.values())) - sum(map(len, found.values())),
         )
@@ -115,14 +120,6 @@ def _overridden(scenario: Scenario, seed: int | None, hours: float | None, place
         place = place or getattr(scenario, name)
         changes[name] = place if place == "sample" else storage.normal(place)
     return Scenario.parse(scenario.model_dump(mode="json") | changes, f"scenario {scenario.name}")
-
-
-def _refuse_other_sources(sources: SourceManifest, promised: str | None) -> None:
-    if promised is not None and sources.digest() != promised:
-        raise ManifestMismatch(
-            f"The sources have the digest {sources.digest()[:12]}…, but {promised[:12]}… was promised: recordings were"
-            " added, changed or removed since they were looked at. Run the same command again."
-        )
 
 
 def _addresses(root: str) -> dict[Split, str]:
@@ -271,9 +268,10 @@ def _refuse_too_many(root: str, records: dict[Split, CorpusRecord]) -> None:
             )
 
 
-def _finish(root: str, records: dict[Split, CorpusRecord]) -> Built:
+def _finish(root: str, plan: Plan, records: dict[Split, CorpusRecord]) -> Built:
     """Every corpus.json, last of all; then which digests were built together."""
     _refuse_too_many(root, records)
+    keep_sources(root, plan.sources)
     for split, address in _addresses(root).items():
         publish(address, records[split])
     splits = Splits.model_validate({split: record.corpus_digest for split, record in records.items()})

@@ -8,6 +8,8 @@ and a corpus digest says which is meant.
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,7 +28,15 @@ from simulation.errors import (
     StoreUnreachable,
     UnknownName,
 )
-from simulation.manifest import CommittedShard, CorpusRecord, Entry, ShardRecord, Splits, prefix_digests
+from simulation.manifest import (
+    CommittedShard,
+    CorpusRecord,
+    Entry,
+    QuarantinedRow,
+    ShardRecord,
+    Splits,
+    prefix_digests,
+)
 from simulation.render import RENDER_VERSION, Library, render
 from simulation.shards import RECORD, commit_name, committed_shard, parse_commit, parse_record, size_name, splits_name
 from simulation.sources import SPLITS
@@ -90,6 +100,39 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    # What training asks of it, as of a virtual corpus: rows by number, those in quarantine among them.
+
+    renders: ClassVar[bool] = False
+    """Reading is reading, and needs no processes of its own."""
+
+    @property
+    def rows(self) -> int:
+        """Rows drawn: those rendered and those in quarantine."""
+        return len(self._drawn)
+
+    @property
+    def most_quarantined(self) -> int:
+        """As many as there are: they were counted when the corpus was built."""
+        return self.rows - len(self.entries)
+
+    def row(self, number: int) -> tuple[str, Mixture]:
+        """Id and mixture of a row; `BadAudio` where it is in quarantine."""
+        drawn = self._drawn[number]
+        if isinstance(drawn, QuarantinedRow):
+            raise BadAudio(f"{drawn.id} is in quarantine: {drawn.reason}")
+        return self.entries[drawn].row.id, self.read(drawn)
+
+    @cached_property
+    def _drawn(self) -> list[int | QuarantinedRow]:
+        """For each row drawn, in order, its place in `entries` or why it has none."""
+        drawn: list[int | QuarantinedRow] = []
+        place = count()
+        for shard in self.shards:
+            found: dict[str, int | QuarantinedRow] = {entry.row.id: next(place) for entry in shard.entries}
+            found |= {row.id: row for row in shard.quarantined}
+            drawn += [found[row_id] for row_id in sorted(found)]
+        return drawn
 
     def read(self, index: int) -> Mixture:
         """The mixture of entry `index` (rows in quarantine do not count), by one ranged read."""
@@ -326,7 +369,7 @@ def _plan_again(corpus: Corpus, moved: dict[str, str | None]) -> Plan:
             " Install the release of unmuffle that rendered it."
         )
     at = record.scenario.model_copy(update={name: place for name, place in moved.items() if place is not None})
-    found = sources.scan(at.speech, at.noise, at.rirs, sample_rate=at.sample_rate)
+    found = sources.scan_for(at)
     if found.digest() != record.sources_digest:
         raise ManifestMismatch(
             f"The sources at {at.speech}, {at.noise} and {at.rirs} have the digest {found.digest()[:12]}…;"

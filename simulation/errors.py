@@ -27,12 +27,23 @@ UnmuffleError                  every error below; the command prints it as one p
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class UnmuffleError(Exception):
     """Base of everything a person can mend."""
 
     exit_code = 2
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its message, so that it crosses from one process to another whatever it was made from."""
+        return _again, (type(self), str(self))
+
+
+def _again(kind: type[UnmuffleError], message: str) -> UnmuffleError:
+    error = kind.__new__(kind)
+    error.args = (message,)
+    return error
 
 
 class UnknownName(UnmuffleError):

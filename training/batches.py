@@ -1,54 +1,33 @@
 """Corpus to batches: which piece of which mixture a step learns from is a pure function of (seed, epoch, index).
 
 Position p of the run is position p mod rows of epoch p div rows, and each epoch has an order of its own. So a run can
-go on at any step, on any number of workers, and still meets every mixture once an epoch.
+go on at any step, on any number of workers, and still meets every mixture once an epoch. A corpus whose rows are
+rendered while training gives the same batches, bit for bit, as the one that holds them.
 """
 
+import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from functools import lru_cache
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from simulation.errors import BadSetting, CorpusIncomplete, SampleRateMismatch
+from simulation.errors import BadAudio, BadSetting, CorpusIncomplete, SampleRateMismatch
+from training.pieces import Item, Mixtures, Piece, pieces, refuse_too_many
+from training.readers import readers
 from training.recipe import Recipe
 
-AHEAD = 4
-"""Batches that are being read while the model works."""
+log = logging.getLogger(__name__)
+
 READERS = 2
-"""Threads that read them."""
-
-
-@runtime_checkable
-class Mixtures(Protocol):
-    """What is asked of a corpus: `simulation.corpus.Corpus`, named by shape as the loop runs without its libraries."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-
-    @property
-    def entries(self) -> Sequence[Any]:
-        """A `simulation.manifest.Entry` for each mixture."""
-
-    def read(self, i: int) -> Any:
-        """The `Mixture` (clean, noisy) of `entries[i]`."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """A piece of a mixture."""
-
-    index: int
-    """Of the mixture in its corpus."""
-    start: int
-    """First sample of the piece."""
+"""Threads or processes that read, unless told otherwise."""
+AHEAD = 2
+"""Batches a reader that are being read, or wait, while the model works."""
 
 
 class Batch(NamedTuple):
@@ -60,17 +39,19 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """The batches of a recipe over a corpus."""
+    """The batches of a recipe over a corpus, read by `workers` readers; their number changes nothing else."""
 
-    def __init__(self, corpus: Mixtures, recipe: Recipe) -> None:
+    def __init__(self, corpus: Mixtures, recipe: Recipe, workers: int = READERS) -> None:
         if corpus.sample_rate != recipe.model.sample_rate:
             raise SampleRateMismatch(
                 f"The corpus has {corpus.sample_rate} Hz, recipe {recipe.name} needs {recipe.model.sample_rate} Hz. "
                 "Name a corpus of that rate, or a recipe for this one."
             )
-        if not corpus.entries:
+        if not corpus.rows:
             raise CorpusIncomplete("The corpus has no mixtures to learn from; simulate more hours.")
-        self.corpus, self.recipe = corpus, recipe
+        self.corpus, self.recipe, self.workers = corpus, recipe, workers
+        self.bad: dict[int, str] = {}
+        """Rows met in quarantine so far, and why."""
 
     def indices(self, step: int) -> list[Item]:
         """The items of a step over all workers together, `batch_size` of them."""
@@ -80,44 +61,58 @@ class Batches:
     def load(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """This worker's share of a step: a slice of its items, as even as can be."""
         items = share(self.indices(step), rank, world)
-        pairs = [self._piece(item) for item in items]
-        ids = tuple(self.corpus.entries[item.index].row.id for item in items)
-        noisy, clean = (torch.from_numpy(np.stack(each)) for each in zip(*pairs, strict=True))
-        return Batch(noisy, clean, ids)
+        return self.batch(pieces(self.corpus, items, self.recipe.seed, self.recipe.segment_samples))
+
+    def stream(self, first_step: int, rank: int = 0, world: int = 1) -> Generator[Batch]:
+        """The shares of all steps from `first_step` on, read ahead so that the model need not wait.
+
+        To be closed (`contextlib.closing`) where it is not read to its end: the readers end with it.
+        """
+        steps = iter(range(first_step, self.recipe.steps))
+        with readers(self.corpus, self.workers, self.recipe.seed, self.recipe.segment_samples) as read:
+            reading = deque(
+                read(share(self.indices(step), rank, world)) for step in islice(steps, AHEAD * self.workers)
+            )
+            while reading:
+                found = reading.popleft().result()
+                reading.extend(read(share(self.indices(step), rank, world)) for step in islice(steps, 1))
+                yield self.batch(found)
 
     def whole(self, items: int) -> Iterator[Batch]:
-        """The first mixtures whole, one a batch: what validation listens to."""
-        for index, entry in enumerate(self.corpus.entries[:items]):
-            mixture = self.corpus.read(index)
-            noisy, clean = (torch.from_numpy(np.float32(each[np.newaxis])) for each in (mixture.noisy, mixture.clean))
-            yield Batch(noisy, clean, (entry.row.id,))
+        """The first mixtures whole, one a batch: what validation listens to. Those in quarantine are passed over."""
+        for number in range(self.corpus.rows):
+            if items == 0:
+                return
+            try:
+                name, mixture = self.corpus.row(number)
+            except BadAudio as error:
+                self._set_aside({number: str(error)})
+                continue
+            items -= 1
+            yield self.batch(
+                [Piece(name, np.asarray(mixture.noisy, np.float32), np.asarray(mixture.clean, np.float32), {})]
+            )
 
-    def stream(self, first_step: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        """The shares of all steps from `first_step` on, read ahead so that the model need not wait."""
-        steps = range(first_step, self.recipe.steps)
-        with ThreadPoolExecutor(READERS, thread_name_prefix="batches") as readers:
-            reading = deque(readers.submit(self.load, step, rank, world) for step in steps[:AHEAD])
-            for step in steps:
-                batch = reading.popleft().result()
-                if step + AHEAD in steps:
-                    reading.append(readers.submit(self.load, step + AHEAD, rank, world))
-                yield batch
+    def batch(self, found: list[Piece]) -> Batch:
+        """Pieces of equal length as tensors."""
+        for piece in found:
+            self._set_aside(piece.bad)
+        noisy, clean = (
+            torch.from_numpy(np.stack([getattr(one, side) for one in found])) for side in ("noisy", "clean")
+        )
+        return Batch(noisy, clean, tuple(piece.id for piece in found))
+
+    def _set_aside(self, bad: dict[int, str]) -> None:
+        """Count rows in quarantine, each once; say so of those that only rendering could find."""
+        for number, reason in bad.items():
+            if number not in self.bad and self.corpus.renders:
+                log.warning("Row %d is set aside, and the next stands in for it: %s", number, reason)
+        self.bad |= bad
+        refuse_too_many(self.corpus, self.bad)
 
     def _item(self, position: int) -> Item:
-        rows = len(self.corpus.entries)
-        epoch, place = divmod(position, rows)
-        index = int(_order(self.recipe.seed, epoch, rows)[place])
-        spare = max(0, self.corpus.entries[index].measured.samples - self.recipe.segment_samples)
-        start = np.random.default_rng((self.recipe.seed, epoch, index)).integers(spare, endpoint=True)
-        return Item(index, int(start))
-
-    def _piece(self, item: Item) -> tuple[np.ndarray, np.ndarray]:
-        mixture = self.corpus.read(item.index)
-        end = item.start + self.recipe.segment_samples
-        return self._filled(mixture.noisy[item.start : end]), self._filled(mixture.clean[item.start : end])
-
-    def _filled(self, samples: np.ndarray) -> np.ndarray:
-        return np.pad(samples.astype(np.float32, copy=False), (0, self.recipe.segment_samples - len(samples)))
+        epoch, place = divmod(position, self.corpus.rows)
+        return Item(int(_order(self.recipe.seed, epoch, self.corpus.rows)[place]), epoch)
 
 
 def share(items: list[Item], rank: int, world: int) -> list[Item]:

@@ -24,10 +24,10 @@ from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from simulation.corpus import open_splits
 from simulation.errors import CheckpointIncompatible, Superseded, TrainingDiverged, UnmuffleError
 from simulation.storage import arrow, exists, join, normal, read
-from training.batches import Batches
+from simulation.virtual import open_corpora
+from training.batches import READERS, Batches
 from training.checkpoint import CONFIG, WEIGHTS, commit_version, save_version, version_record
 from training.loop import Progress, Run, Seat, train
 from training.profile import ComputeProfile
@@ -49,6 +49,8 @@ class Fitted:
     address: str
     """Of its version: a folder with weights and config."""
     weights_sha256: str
+    plan_digest: str
+    """Of the corpus, rendered or virtual."""
     steps: int
     valid: dict[str, float]
     """Figures on the valid split after the last step."""
@@ -63,6 +65,7 @@ class Errand:
     recipe: Recipe
     corpus: str
     corpus_digest: str | None
+    plan_digest: str
     threads: int
     mailbox: Any
     before_commit: Callable[[], None] | None
@@ -75,6 +78,7 @@ class Errand:
             "recipe_digest": self.recipe.digest(),
             "corpus": self.corpus.rstrip("/").rpartition("/")[2],
             "corpus_digest": self.corpus_digest,
+            "plan_digest": self.plan_digest,
             "seed": self.recipe.seed,
         }
 
@@ -100,10 +104,10 @@ def fit(
     address = version_address(storage, recipe, name)
     if exists(join(address, CONFIG)):
         return finished(address)
-    open_splits(corpus, corpus_digest)
+    plan_digest = open_corpora(corpus, corpus_digest)["train"].record.plan_digest
     runs = join(normal(storage), "runs")
     watch = Watch(join(runs, name, "logged.json"), log, progress)
-    errand = Errand(recipe, corpus, corpus_digest, profile.cpus_per_worker, watch.mailbox, before_commit)
+    errand = Errand(recipe, corpus, corpus_digest, plan_digest, profile.cpus_per_worker, watch.mailbox, before_commit)
     with watch:
         checkpoint = launch(errand, profile, runs, name)
     record = version_record(checkpoint)
@@ -125,7 +129,8 @@ def finished(address: str) -> Fitted:
     record = version_record(address)
     history = [row for row in record.facts["history"] if "valid/loss" in row]
     valid = {name: value for name, value in history[-1].items() if name.startswith("valid/")}
-    return Fitted(address, record.weights_sha256, record.facts["steps"], valid, history)
+    plan_digest = record.facts.get("plan_digest", "")  # versions of earlier releases do not say
+    return Fitted(address, record.weights_sha256, plan_digest, record.facts["steps"], valid, history)
 
 
 def launch(errand: Errand, profile: ComputeProfile, runs: str, name: str) -> str:
@@ -177,12 +182,13 @@ def work(config: dict[str, Errand]) -> UnmuffleError | None:
     torch.set_num_threads(errand.threads)
     context = ray.train.get_context()
     seat = Seat(context.get_world_rank(), context.get_world_size(), get_device())
-    corpora = open_splits(errand.corpus, errand.corpus_digest)
+    corpora = open_corpora(errand.corpus, errand.corpus_digest)
+    train_batches = Batches(corpora["train"], errand.recipe, max(READERS, errand.threads))
     valid = Batches(corpora["valid"], errand.recipe).whole(errand.recipe.validation_items)
     try:
         run = resumed(errand, seat.device)
         reporter = Reporter(errand, seat, run)
-        train(run, Batches(corpora["train"], errand.recipe), list(valid), seat, reporter.save, reporter.tell)
+        train(run, train_batches, list(valid), seat, reporter.save, reporter.tell)
     except (CheckpointIncompatible, TrainingDiverged, Superseded) as verdict:
         return verdict
     return None

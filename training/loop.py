@@ -8,6 +8,7 @@ share (rank 0's running statistics count), and dropout draws by rank. DM has bot
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,22 +99,23 @@ def train(
     """
     recipe, tally, clock = run.recipe, Tally(seat), Clock(run)
     learner = distributed(run.learner.train(), seat)
-    for batch in batches.stream(run.step, seat.rank, seat.world):
-        losses, norm = update(run, learner, batch, seat)
-        tally.add(losses, norm)
-        run.step += 1
+    with closing(batches.stream(run.step, seat.rank, seat.world)) as stream:
+        for batch in stream:
+            losses, norm = update(run, learner, batch, seat)
+            tally.add(losses, norm)
+            run.step += 1
 
-        saving = due(run.step, recipe.checkpoint_every, recipe)
-        validating = due(run.step, recipe.validate_every, recipe)
-        if saving or validating or due(run.step, recipe.log_every, recipe):
-            row = {"step": run.step, "learning_rate": float(run.schedule.get_last_lr()[0]), **tally.means()}
-            if validating and seat.rank == 0:
-                row |= validate(run.learner, valid, seat.device)
-            run.history.append(row)
-        if seat.rank == 0:
-            tell(clock.progress(run, losses))
-        if saving:
-            save(run)
+            saving = due(run.step, recipe.checkpoint_every, recipe)
+            validating = due(run.step, recipe.validate_every, recipe)
+            if saving or validating or due(run.step, recipe.log_every, recipe):
+                row = {"step": run.step, "learning_rate": float(run.schedule.get_last_lr()[0]), **tally.means()}
+                if validating and seat.rank == 0:
+                    row |= validate(run.learner, valid, seat.device)
+                run.history.append(row)
+            if seat.rank == 0:
+                tell(clock.progress(run, losses))
+            if saving:
+                save(run)
 
 
 def update(run: Run, learner: nn.Module, batch: Batch, seat: Seat) -> tuple[Losses, float]:

@@ -14,12 +14,13 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from simulation import audio, storage
-from simulation.corpora.sample import speaker_groups
+from simulation.corpora.sample import speaker_corpora, speaker_groups
 from simulation.degradations.base import Mixture
 from simulation.errors import BadAudio, NotThere, SampleRateMismatch
-from simulation.manifest import Entry
+from simulation.manifest import Rendered
 from simulation.schema import Schema, canonical_json
 from simulation.sources import Quarantined
+from simulation.virtual import VirtualCorpus
 
 MOST_TRIM_S = 0.032
 """Clean and noisy may differ by one analysis frame in length, as codecs and STFTs leave behind; no more."""
@@ -42,6 +43,12 @@ class Labels(Schema):
     """Of the band limit."""
     speaker_group: str | None = None
     """Such as `adult` or `child`."""
+    source: str | None = None
+    """Source corpus of the speech."""
+    degradations: str | None = None
+    """Kinds of what was done to it, in order, with + between them."""
+    codec: str | None = None
+    """The last one it went through."""
 
 
 @runtime_checkable
@@ -57,7 +64,7 @@ class Readable(Protocol):
         """What it holds."""
 
     @property
-    def entries(self) -> "Sequence[Labels] | Sequence[Entry]":
+    def entries(self) -> "Sequence[Labels] | Sequence[Rendered]":
         """One element a row."""
 
     def read(self, index: int) -> Mixture:
@@ -133,13 +140,16 @@ def set_aside(corpus: Readable) -> tuple[Quarantined, ...]:
     """What could not be read or rendered, with its reason: it is counted, and not scored."""
     if isinstance(corpus, Pairs):
         return corpus.quarantined
+    if isinstance(corpus, VirtualCorpus):
+        return tuple(Quarantined(address=row.id, reason=row.reason) for row in corpus.quarantined)
     rows = (row for shard in getattr(corpus, "shards", ()) for row in shard.quarantined)
     return tuple(Quarantined(address=row.id, reason=row.reason) for row in rows)
 
 
-def _labels_of_entry(entry: Entry) -> Labels:
+def _labels_of_entry(entry: Rendered) -> Labels:
     """What a simulated row is counted under."""
     row, measured = entry.row, entry.measured
+    codecs = [str(getattr(each, "format", None)) for each in row.operations if each.kind == "codec"]
     return Labels(
         id=row.id,
         case=row.case,
@@ -150,6 +160,9 @@ def _labels_of_entry(entry: Entry) -> Labels:
         rt60_s=measured.rt60_s,
         cutoff_hz=measured.cutoff_hz,
         speaker_group=speaker_groups().get(row.speaker),
+        source=speaker_corpora().get(row.speaker),
+        degradations="+".join(dict.fromkeys(operation.kind for operation in row.operations)),
+        codec=codecs[-1] if codecs else None,
     )
 
 

@@ -3,7 +3,6 @@
 import os
 import runpy
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ import torch
 from training.batches import Batch, Batches
 from training.checkpoint import weights_bytes
 from training.loop import Run, Seat, train
+from training.pieces import Piece
 
 STEPS = 20
 
@@ -18,13 +18,9 @@ STEPS = 20
 class DoubleBatches(Batches):
     """In double precision, so that only the order of sums differs between numbers of workers."""
 
-    def load(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """The same share, as float64."""
-        return double(super().load(step, rank, world))
-
-    def whole(self, items: int) -> Iterator[Batch]:
-        """The same mixtures, as float64."""
-        return map(double, super().whole(items))
+    def batch(self, found: list[Piece]) -> Batch:
+        """The same pieces, as float64."""
+        return double(super().batch(found))
 
 
 def double(batch: Batch) -> Batch:
