@@ -257,7 +257,7 @@ def verify(address: str) -> list[str]:
     splits = [at for at in split_addresses(address).values() if storage.listing(at)]
     if not splits:
         raise _absent(address)
-    return [problem for split in splits for problem in _verify_split(split)] + _splits_problems(address)
+    return [problem for split in splits for problem in _verify_split(split)] + _named_problems(address)
 
 
 def _verify_split(address: str) -> list[str]:
@@ -271,13 +271,14 @@ def _verify_split(address: str) -> list[str]:
     return problems
 
 
-def _splits_problems(root: str) -> list[str]:
-    """Whether the objects that say which splits belong together are what their names say."""
-    objects = [at.address for at in storage.listing(root) if at.address.startswith(f"{root}/splits-")]
+def _named_problems(root: str) -> list[str]:
+    """Whether the objects that say which splits and sources belong here are what their names say."""
+    kinds = tuple(f"{root}/{kind}-" for kind in ("splits", "sources"))
+    objects = [at.address for at in storage.listing(root) if at.address.startswith(kinds)]
     return [
         f"{at} is damaged: its bytes do not have the digest in its name."
         for at, data in zip(objects, storage.read_many(objects), strict=True)
-        if at != storage.join(root, splits_name(hashlib.sha256(data).hexdigest()))
+        if not at.endswith(f"-{hashlib.sha256(data).hexdigest()}.json")
     ]
 
 
