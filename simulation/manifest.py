@@ -86,6 +86,20 @@ class Measured(Schema):
     """Share of packets that were lost."""
     quantisation_snr_db: float | None = None
     """Power before rounding over that of the error."""
+    equaliser_db: float | None = None
+    """Change of the noisy level by the equaliser."""
+    adc_filter_db: float | None = None
+    """Change of the noisy level by the converter's filters."""
+    gain_step_share: float | None = None
+    """Share of samples whose gain was changed."""
+    expander_db: float | None = None
+    """Mean gain of the expander; at most 0."""
+    agc_range_db: float | None = None
+    """Highest less lowest gain of the automatic gain control."""
+    level_gain_db: float | None = None
+    """What brought the waveform to its level."""
+    alias_rate_hz: float | None = None
+    """Sample rate in between, of resampling without a filter."""
 
 
 class Span(Schema):

@@ -49,7 +49,38 @@ Pick = str | Choice
 """A recording's id, or the `Choice` it will be drawn by."""
 
 
-class Degradation(Schema):
+class Drawable(Schema):
+    """Settings that may hold ranges and choices: those of a degradation, or of a part of one."""
+
+    def with_values(self, chance: Chance, within: str = "") -> Self:
+        """The same with values and ids in place of ranges and choices; each is keyed by its field's name, `within`."""
+        drawn = {name: _with_value(getattr(self, name), chance, f"{within}{name}") for name in type(self).model_fields}
+        return self.model_copy(update=drawn)
+
+    @field_validator("*")
+    @classmethod
+    def _values_that_the_field_could_hold(cls, value: Any, info: ValidationInfo) -> Any:
+        """Each of a `OneOf`'s values as the field itself would have taken it."""
+        if not isinstance(value, OneOf) or info.field_name is None:
+            return value
+        field = cls.model_fields[info.field_name]
+        held: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+        return value.model_copy(update={"values": tuple(held.validate_python(each) for each in value.values)})
+
+
+def _with_value(value: Any, chance: Chance, key: str) -> Any:
+    if isinstance(value, Range | OneOf):
+        return value.draw(chance.rng(key))
+    if isinstance(value, Choice):
+        return chance.pick(value.of, key)
+    if isinstance(value, Drawable):
+        return value.with_values(chance, f"{key}.")
+    if isinstance(value, tuple):
+        return tuple(_with_value(each, chance, f"{key}.{place}") for place, each in enumerate(value))
+    return value
+
+
+class Degradation(Drawable):
     """Anything that turns clean into noisy; the members of the family are in `simulation.degradations`."""
 
     kind: str
@@ -69,14 +100,7 @@ class Degradation(Schema):
         """The same degradation with values and ids in place of ranges and choices; None when it does not happen."""
         if chance.rng("probability").random() >= self.probability:
             return None
-        drawn: dict[str, Scalar] = {"probability": 1.0}
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, Range | OneOf):
-                drawn[name] = value.draw(chance.rng(name))
-            elif isinstance(value, Choice):
-                drawn[name] = chance.pick(value.of, name)
-        return self.model_copy(update=drawn)
+        return self.with_values(chance).model_copy(update={"probability": 1.0})
 
     def apply(self, mixture: Mixture, recordings: Recordings) -> Mixture:
         """Degrade; pure, of equal length, aligned at lag 0. `BadAudio` where a recording cannot be used."""
@@ -84,16 +108,6 @@ class Degradation(Schema):
 
     def check(self, sample_rate: int) -> None:
         """`ValueError` where something that may be drawn cannot be used at this sample rate (Hz)."""
-
-    @field_validator("*")
-    @classmethod
-    def _values_that_the_field_could_hold(cls, value: Any, info: ValidationInfo) -> Any:
-        """Each of a `OneOf`'s values as the field itself would have taken it."""
-        if not isinstance(value, OneOf) or info.field_name is None:
-            return value
-        field = cls.model_fields[info.field_name]
-        held: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
-        return value.model_copy(update={"values": tuple(held.validate_python(each) for each in value.values)})
 
 
 Drawn = TypeVar("Drawn", bound=Scalar | None)

@@ -24,6 +24,8 @@ class Reverberate(Degradation):
     The response is first scaled so that its direct sound has unit energy and positive sign: every target then has the
     level and the polarity of the dry speech. The travel time of the direct sound is cut from all of them, so target and
     input are aligned with the dry speech at lag 0. The reverberation is cut where the utterance ends.
+
+    Source: URGENT, NeMo, RENet, DM, VoiceFixer, Miipher and DNS, each for its target. The common scale is ours.
     """
 
     kind: Literal["reverb"] = "reverb"
