@@ -1,29 +1,21 @@
 """Rooms: banks of simulated room impulse responses.
 
-A bank is a pure function of (seed, id): nothing is stored, any worker simulates any response alone. Image sources only,
-so there is no randomness in the simulation itself; the rooms are kept dry enough for that to be exact and cheap.
+A bank is a pure function of (seed, id): nothing need be stored, any worker simulates any response alone. For a bank
+that is stored, to be measured, listened to and used by many scenarios, see `bank.py`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from threading import Lock
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from simulation.chance import generator
 from simulation.errors import BadSetting
 from simulation.rir import Rir
+from simulation.room_acoustics import PRE_DELAY_SAMPLES, SPEED_OF_SOUND_M_PER_S, Place, dead_rt60_s, hybrid, images
 from simulation.schema import Range, Schema
-
-SPEED_OF_SOUND_M_PER_S = 343.0
-"""In dry air at 20 °C, as in pyroomacoustics."""
-
-PRE_DELAY_SAMPLES = 40
-"""Half the length of pyroomacoustics' fractional delay filter (81): every response starts this late."""
 
 WALL_DISTANCE_M = 0.5
 """Neither the speaker nor the microphone comes closer to a wall."""
@@ -49,7 +41,12 @@ class RoomBank(Schema):
     height_m: Range = Range(low=2.4, high=3.2)
 
     rt60_s: Range = Range(low=0.15, high=0.4)
-    """Asked of the walls, by the inverse of Sabine's formula; what comes out is measured and some 10-30 % longer."""
+    """Asked of the walls; what comes out is measured. Image sources come out some 10-30 % longer (Sabine), the hybrid
+    within a few percent."""
+
+    method: Literal["images", "hybrid"] = "images"
+    """Image sources throughout, for dry rooms; or image sources for 50 ms and a diffuse tail, for any reverberation
+    time at the same cost."""
 
     distance_m: Range = Range(low=0.5, high=2.0)
     """From the speaker to the microphone."""
@@ -63,7 +60,8 @@ class RoomBank(Schema):
             raise ValueError(
                 f"height_m starts at {self.height_m.low:g}; a room that people speak in has at least 2.2 m"
             )
-        if self.rt60_s.low <= (shortest_s := _dead_rt60_s(self.length_m.high, self.width_m.high, self.height_m.high)):
+        largest_m = np.array([self.length_m.high, self.width_m.high, self.height_m.high])
+        if self.method == "images" and self.rt60_s.low <= (shortest_s := dead_rt60_s(largest_m)):
             raise ValueError(f"rt60_s must stay above {shortest_s:.3f}, what the largest room has with no echo at all")
         return self
 
@@ -74,13 +72,7 @@ class RoomBank(Schema):
 
     def simulate(self, seed: int, rir_id: str, sample_rate: int) -> Rir:
         """The response with this id; onset by geometry."""
-        return _Placement(self, seed, rir_id).simulate(sample_rate)
-
-
-def _dead_rt60_s(length_m: float, width_m: float, height_m: float) -> float:
-    """Sabine's reverberation time of a room whose walls swallow everything; his formula cannot go below it."""
-    surface_m2 = 2 * (length_m * width_m + length_m * height_m + width_m * height_m)
-    return 24 * np.log(10) * length_m * width_m * height_m / (SPEED_OF_SOUND_M_PER_S * surface_m2)
+        return Placement(self, seed, rir_id).simulate(sample_rate)
 
 
 def is_simulated(rir_id: str) -> bool:
@@ -94,7 +86,7 @@ def simulated_room(rir_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Placement:
+class Placement:
     """One speaker and one microphone in one room, every number drawn from the bank's ranges."""
 
     bank: RoomBank
@@ -102,7 +94,7 @@ class _Placement:
     rir_id: str
 
     @cached_property
-    def size_m(self) -> NDArray[np.float64]:
+    def size_m(self) -> Place:
         """Length, width, height."""
         room = simulated_room(self.rir_id)
         ranges = {"length_m": self.bank.length_m, "width_m": self.bank.width_m, "height_m": self.bank.height_m}
@@ -118,8 +110,9 @@ class _Placement:
         distance_m = self.bank.distance_m.draw(generator(self.seed, self.rir_id, "distance_m"))
         return max(round(distance_m / SPEED_OF_SOUND_M_PER_S * sample_rate), 1)
 
-    def places(self, distance_m: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Microphone and speaker, this far apart; tried until both keep their distance from the walls."""
+    def places(self, sample_rate: int) -> tuple[Place, Place]:
+        """Microphone and speaker, as far apart as the sound travels; tried until both keep clear of the walls."""
+        distance_m = self.travel_samples(sample_rate) * SPEED_OF_SOUND_M_PER_S / sample_rate
         rng = generator(self.seed, self.rir_id, "places")
         room_for_m = self.size_m - 2 * WALL_DISTANCE_M
         for _ in range(10_000):
@@ -134,37 +127,8 @@ class _Placement:
         raise BadSetting(f"{distance_m:g} m do not fit into a room of {self.size_m.round(2)} m; lower distance_m")
 
     def simulate(self, sample_rate: int) -> Rir:
-        """Image sources up to the order that the decay needs, on one thread."""
-        import pyroomacoustics  # slow to import, and reading a scenario must be quick
-
-        travel = self.travel_samples(sample_rate)
-        microphone, speaker = self.places(travel * SPEED_OF_SOUND_M_PER_S / sample_rate)
-        absorption, max_order = pyroomacoustics.inverse_sabine(self.rt60_s, self.size_m)
-        with _one_thread():
-            room = pyroomacoustics.ShoeBox(
-                self.size_m, fs=sample_rate, materials=pyroomacoustics.Material(absorption), max_order=max_order
-            )
-            room.add_source(speaker)
-            room.add_microphone(microphone)
-            room.compute_rir()
-        return Rir(np.asarray(room.rir[0][0], dtype=np.float32), PRE_DELAY_SAMPLES + travel, sample_rate)
-
-
-_constants_are_ours = Lock()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """pyroomacoustics on one thread: workers share the machine, and its sums keep their order, hence their last bits.
-
-    The number is a constant of the library, so only one of our own threads at a time may rely on it.
-    """
-    import pyroomacoustics
-
-    with _constants_are_ours:
-        before = pyroomacoustics.constants.get("num_threads")
-        pyroomacoustics.constants.set("num_threads", 1)
-        try:
-            yield
-        finally:
-            pyroomacoustics.constants.set("num_threads", before)
+        """The response, by the bank's method; its onset follows from the geometry."""
+        room = (self.size_m, *self.places(sample_rate), self.rt60_s, sample_rate)
+        samples = images(*room) if self.bank.method == "images" else hybrid(*room, key=(self.seed, self.rir_id))
+        onset = PRE_DELAY_SAMPLES + self.travel_samples(sample_rate)
+        return Rir(samples.astype(np.float32), onset, sample_rate)
