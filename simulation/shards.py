@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from simulation import audio, storage
 from simulation.degradations.base import Mixture
-from simulation.errors import BadSetting, CorpusDamaged, NotReproducible
+from simulation.errors import BadSetting, CorpusDamaged, NotReproducible, NotThere
 from simulation.manifest import CommittedShard, CorpusRecord, Entry, Measured, QuarantinedRow, Row, ShardRecord, Span
 
 TAR_HEADER_BYTES = 512
@@ -24,6 +24,7 @@ SIZE_NAME = re.compile(r"corpus-(\d{6,})\.json$")
 """Of `size_name`."""
 
 COMMIT_NAME = re.compile(r"shard-(\d{6,})\.json$")
+TAR_NAME = re.compile(r"shard-(\d{6,})-[0-9a-f]{64}\.tar$")
 
 
 def commit_name(shard: int) -> str:
@@ -85,11 +86,11 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Span:
 def commit(address: str, tar: bytes, record: ShardRecord) -> CommittedShard:
     """Write the tar, then the commit object. If somebody was faster, what lies there must be equal.
 
-    `NotReproducible` if another tar or other values were committed; nothing is ever overwritten.
+    `NotReproducible` if another tar or other values were committed; nothing is ever overwritten by anything else.
     """
     tar_address = storage.join(address, record.tar)
-    if not storage.create(tar_address, tar) and hashlib.sha256(storage.read(tar_address)).hexdigest() != record.sha256:
-        raise CorpusDamaged(f"{tar_address} differs from the digest in its name. Delete it and simulate again.")
+    if not storage.write_once(tar_address, tar):
+        _check_tar(tar_address, record)
     data = record.canonical()
     commit_address = storage.join(address, commit_name(record.shard))
     if not storage.create(commit_address, data) and (found := storage.read(commit_address)) != data:
@@ -98,7 +99,28 @@ def commit(address: str, tar: bytes, record: ShardRecord) -> CommittedShard:
             f" {_sha256(data)[:12]}…. Nothing was overwritten. One plan must give one result: look at the library"
             " versions in corpus.json, and raise RENDER_VERSION if rendering was changed on purpose."
         )
+    storage.write_once(tar_address, tar)  # an older one may have been collected as an orphan: `simulation.orphans`
     return committed_shard(data, record)
+
+
+def _check_tar(address: str, record: ShardRecord) -> None:
+    """What lies under the name of a tar must be that tar."""
+    try:
+        found = storage.read(address)
+    except NotThere:  # collected since it was seen, and put back after the commit
+        return
+    if _sha256(found) != record.sha256:
+        raise CorpusDamaged(f"{address} differs from the digest in its name. Delete it and simulate again.")
+
+
+def listed(address: str) -> set[int]:
+    """Numbers of the shards below a split's address that look finished, by one listing: a commit and a tar lie there.
+
+    Enough to begin with those that do not. That a commit names just this tar, only `committed` says.
+    """
+    below = [stored.address for stored in storage.listing(address)]
+    commits = {int(match[1]) for name in below if (match := COMMIT_NAME.search(name))}
+    return commits & {int(match[1]) for name in below if (match := TAR_NAME.search(name))}
 
 
 def committed(address: str) -> dict[int, CommittedShard]:

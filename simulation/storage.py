@@ -43,6 +43,7 @@ __all__ = [
     "delete",
     "exists",
     "honours_conditional_writes",
+    "in_parallel",
     "join",
     "leftovers",
     "listing",
@@ -56,6 +57,7 @@ __all__ = [
     "stored_many",
     "unfinished",
     "upload",
+    "write_once",
     "writer_lock",
 ]
 
@@ -135,7 +137,7 @@ def read_range(address: str, start: int, size: int) -> bytes:
 
 def read_many(addresses: Iterable[str]) -> list[bytes]:
     """`read` of each, in parallel; the results in the order of the addresses."""
-    return _in_parallel(read, addresses)
+    return in_parallel(read, addresses)
 
 
 def exists(address: str) -> bool:
@@ -150,7 +152,7 @@ def stored(address: str) -> Stored | None:
 
 def stored_many(addresses: Iterable[str]) -> list[Stored | None]:
     """Size and time of each object, in parallel and in order; None where nothing lies. No bytes are read."""
-    return _in_parallel(lambda address: _at(address).stored(), addresses)
+    return in_parallel(lambda address: _at(address).stored(), addresses)
 
 
 def listing(address: str) -> list[Stored]:
@@ -183,7 +185,7 @@ def local_copy(address: str, folder: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             _at(stored.address).download(target)
 
-    _in_parallel(fetch, objects)
+    in_parallel(fetch, objects)
     return folder
 
 
@@ -191,7 +193,7 @@ def _is_ours(stored: Stored) -> bool:
     return stored.address.rpartition("/")[2].startswith(OURS)
 
 
-def _in_parallel(work: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
+def in_parallel(work: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
     """`work` on each item by a pool of threads, results in order; the first error is raised."""
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="storage") as pool:
         return list(pool.map(work, items))
@@ -215,6 +217,17 @@ def create(address: str, data: bytes) -> bool:
     return True
 
 
+def write_once(address: str, data: bytes) -> bool:
+    """Write an object whose name stands for its content, unless it is there: whether it had to be written.
+
+    Of any size: a large one goes up in parts. Writers who race write equal bytes, so it does not matter who wins.
+    """
+    if exists(address):
+        return False
+    replace(address, data)
+    return True
+
+
 def replace(address: str, data: bytes) -> None:
     """Write an object over whatever lies here, in one step: readers see the old bytes or the new ones."""
     _at(address).replace(data)
@@ -229,7 +242,7 @@ def upload(folder: Path, address: str) -> None:
         with reading(f"file://{file}"):
             _at(join(address, file.relative_to(folder).as_posix())).upload(file)
 
-    _in_parallel(send, sorted(file for file in folder.rglob("*") if file.is_file()))
+    in_parallel(send, sorted(file for file in folder.rglob("*") if file.is_file()))
 
 
 def delete(address: str) -> None:

@@ -257,6 +257,28 @@ FAULTS = (
         "install_kfp_package=True",
         "tests/pipelines/test_pipeline.py::test_no_task_installs_anything",
     ),
+    # ---- lost attempts
+    Fault(
+        "a writer relies on the tar of a lost attempt, which is being collected",
+        "simulation/shards.py",
+        "    storage.write_once(tar_address, tar)  # an older",
+        "    # an older",
+        "tests/simulation/test_orphans.py::test_a_writer_whose_tar_went_before_its_commit_writes_it_again",
+    ),
+    Fault(
+        "a tar that was committed while it was removed as an orphan stays away",
+        "simulation/orphans.py",
+        "        storage.replace(tar, data)\n",
+        "",
+        "tests/simulation/test_orphans.py::test_a_tar_that_is_committed_while_it_goes_is_put_back",
+    ),
+    Fault(
+        "an upload that is still going on counts as old",
+        "simulation/bucket.py",
+        "parts, max(times), upload)",
+        "parts, min(times), upload)",
+        "tests/simulation/test_orphans.py::test_uploads_in_parts_are_as_old_as_their_last_part",
+    ),
 )
 
 
