@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from training.checkpoint import load_version, save_version, weights_digest
-from training.models import AnyModel, Dm, GruMask, MpSenet
+from training.models import AnyModel, Dm, GruMask, MpSenet, ReNet
 from training.models.base import Enhancer, ModelConfig
 
 DM = {"channels": 4, "heads": 2, "blocks": 1, "dense_depth": 2, "kernel": 5, "hop_size": 200}
 MP_SENET = DM
+RENET = {"magnitude_channels": 4, "phase_channels": 2, "blocks": 1, "heads": 2, "magnitude_head": 2, "phase_head": 1}
+RENET |= {"glu_width": 3, "dense_depth": 2, "hop_size": 200}
 
 SMOKE: list[ModelConfig] = [
     Dm.Config(channels=4, heads=2, blocks=1, dense_depth=2, kernel=5, hop_size=200),
@@ -23,6 +25,8 @@ SMOKE: list[ModelConfig] = [
     MpSenet.Config.model_validate(MP_SENET),
     MpSenet.Config.model_validate(MP_SENET | {"edition": "2023"}),
     MpSenet.Config.model_validate(MP_SENET | {"mask_decoder": False, "retrieve_phase": True}),
+    ReNet.Config.model_validate(RENET),
+    ReNet.Config.model_validate(RENET | {"equivariant": False, "interaction": False, "hybrid": False}),
     GruMask.Config(width=8, layers=2),
     GruMask.Config(width=8, layers=1, hop_size=100, mask_floor=0.1),
 ]

@@ -8,10 +8,11 @@ from training.models.base import Enhancer, ModelConfig
 from training.models.dm import Dm
 from training.models.gru_mask import GruMask
 from training.models.mp_senet import MpSenet
+from training.models.renet import ReNet
 
 AnyModel = Annotated[
-    Dm.Config | GruMask.Config | MpSenet.Config,
+    Dm.Config | GruMask.Config | MpSenet.Config | ReNet.Config,
     Field(discriminator="kind"),
 ]
 
-__all__ = ["AnyModel", "Dm", "Enhancer", "GruMask", "ModelConfig", "MpSenet"]
+__all__ = ["AnyModel", "Dm", "Enhancer", "GruMask", "ModelConfig", "MpSenet", "ReNet"]
