@@ -4,22 +4,17 @@ The challenger is the best learnt system that is not the champion. Utterances ar
 the champion, or to the unprocessed input where there is no champion.
 """
 
-import base64
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import matplotlib
 import numpy as np
 import pandas as pd
-import soundfile
-from matplotlib.image import imsave
-from scipy.signal import ShortTimeFFT
-from scipy.signal.windows import hann
 
-from simulation import audio, levels
+from simulation import levels
+from simulation.embedded import loudest_db, picture, sound
 from training.pairs import Labels
+from training.sampling import averaged
 from training.score_table import digits
 from training.scorecard import REFERENCE, Scorecard
 from training.slices import MAIN_KINDS, slices_of
@@ -30,14 +25,6 @@ PAGE_BYTES = 11_500_000
 """Sound and pictures of one page."""
 EXCERPT_S = 6.0
 """Longer utterances are heard from the start up to here."""
-
-WINDOW_S = 0.032
-PIXELS_WIDE = 420
-PIXELS_HIGH = 128
-RANGE_DB = 70.0
-"""Of the spectrograms, below the loudest point of clean and noisy; all tracks of an utterance share the scale."""
-STEP_DB = 3.0
-"""Colours are this far apart, which more than halves the size of the pictures."""
 
 Role = Literal["noisy", "challenger", "opponent", "clean"]
 
@@ -136,7 +123,8 @@ def picks(scorecard: Scorecard, scores: pd.DataFrame, count: int = PICKS) -> lis
     """The rows of each main slice on which the challenger gains least, and most; no row is at both ends."""
     metric, sides = scorecard.leading_metric(), contest(scorecard)
     sign = 1.0 if metric.higher_is_better else -1.0
-    tables = {str(name): table.reset_index(drop=True) for name, table in scores.groupby("system")}
+    lines = averaged(scores, [metric.name])
+    tables = {str(name): table.reset_index(drop=True) for name, table in lines.groupby("system")}
     gains = sign * (tables[sides.challenger][metric.name] - tables[sides.against][metric.name])
     gains.index = pd.Index(tables[REFERENCE]["row"])
     found = []
@@ -159,8 +147,9 @@ def shown(
 ) -> tuple[list[SlicePicks], list[Utterance]]:
     """The picks that fit on a page, and their utterances; `examples` are by row."""
     gains = {pick.row: pick.gain for part in chosen for pick in (*part.worst, *part.best)}
+    lines = averaged(scores, [note.name for note in scorecard.metrics])
     utterances = {
-        row: _utterance(examples[row], gain, scorecard, scores) for row, gain in gains.items() if row in examples
+        row: _utterance(examples[row], gain, scorecard, lines) for row, gain in gains.items() if row in examples
     }
     sizes = {row: _size(utterance) for row, utterance in utterances.items()}
     fitting = _fitting(chosen, sizes)
@@ -199,7 +188,7 @@ def _tracks(example: Example, scorecard: Scorecard, scores: pd.DataFrame) -> Ite
     """Each with its scores, its sound and its spectrogram."""
     size, rate, sides = int(EXCERPT_S * example.sample_rate), example.sample_rate, contest(scorecard)
     noisy, clean = example.outputs[REFERENCE][:size], example.clean[:size]
-    top_db = max(_levels_db(wave, rate).max() for wave in (noisy, clean))
+    top_db = max(loudest_db(wave, rate) for wave in (noisy, clean))
     lines = scores[scores["row"] == example.labels.id]
     values = dict(zip(lines["system"], lines.to_dict("records"), strict=True))
     yield _track("noisy", "noisy", noisy, rate, top_db, _values(values[REFERENCE], scorecard))
@@ -211,9 +200,8 @@ def _tracks(example: Example, scorecard: Scorecard, scores: pd.DataFrame) -> Ite
 
 def _track(title: str, role: Role, waveform: np.ndarray, sample_rate: int, top_db: float, values: list[str]) -> Track:
     """A waveform as sound and picture."""
-    sound = _data("audio/wav", _wav(waveform.astype(np.float32), sample_rate))
-    picture = _data("image/png", spectrogram(waveform, sample_rate, top_db))
-    return Track(title, role, values, max(levels.rms_db(waveform), -120.0), sound, picture)
+    level_db = max(levels.rms_db(waveform), -120.0)
+    return Track(title, role, values, level_db, sound(waveform, sample_rate), picture(waveform, sample_rate, top_db))
 
 
 def _values(line: Mapping[Any, Any], scorecard: Scorecard) -> list[str]:
@@ -222,41 +210,3 @@ def _values(line: Mapping[Any, Any], scorecard: Scorecard) -> list[str]:
         f"{note.title} failed" if pd.isna(line[note.name]) else f"{note.title} {line[note.name]:.{digits(note)}f}"
         for note in scorecard.metrics[:3]
     ]
-
-
-def spectrogram(waveform: np.ndarray, sample_rate: int, top_db: float) -> bytes:
-    """A PNG without axes: time to the right, 0 to half the rate upwards, magma over `RANGE_DB` below `top_db`."""
-    levels = np.clip(_levels_db(waveform, sample_rate) - top_db, -RANGE_DB, 0.0)
-    steps = np.round(levels / STEP_DB) * STEP_DB
-    buffer = io.BytesIO()
-    imsave(buffer, steps, cmap=matplotlib.colormaps["magma"], vmin=-RANGE_DB, vmax=0.0, origin="lower", format="png")
-    return buffer.getvalue()
-
-
-def _levels_db(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Power in dB, averaged down to at most [PIXELS_HIGH, PIXELS_WIDE]."""
-    window = hann(2 * int(WINDOW_S * sample_rate / 2), sym=False)
-    padded = np.pad(waveform.astype(np.float64), (0, max(0, len(window) - len(waveform))))
-    transform = ShortTimeFFT(window, hop=len(window) // 4, fs=sample_rate, scale_to="psd")
-    power = transform.spectrogram(padded)
-    return 10 * np.log10(np.maximum(_shrunk(_shrunk(power, PIXELS_HIGH).T, PIXELS_WIDE).T, 1e-14))
-
-
-def _shrunk(values: np.ndarray, size: int) -> np.ndarray:
-    """The first axis averaged down to `size` where it is longer."""
-    if len(values) <= size:
-        return values
-    edges = np.linspace(0, len(values), size + 1).astype(int)
-    return np.add.reduceat(values, edges[:-1], axis=0) / np.diff(edges)[:, None]
-
-
-def _wav(waveform: np.ndarray, sample_rate: int) -> bytes:
-    """16 bit WAV: twice the size of FLAC, but Chromium breaks off where a FLAC without a seek table is entered late."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, audio.quantise(waveform, 16), sample_rate, format="WAV", subtype="PCM_16")
-    return buffer.getvalue()
-
-
-def _data(media_type: str, content: bytes) -> str:
-    """A data: address that holds the content itself."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

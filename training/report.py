@@ -12,8 +12,9 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from simulation.embedded import RANGE_DB
 from training.intervals import Interval
-from training.listening import EXCERPT_S, RANGE_DB, Example, SlicePicks, Utterance, contest, shown
+from training.listening import EXCERPT_S, Example, SlicePicks, Utterance, contest, shown
 from training.score_table import digits, judged, spread
 from training.scorecard import REFERENCE, MetricNote, Score, Scorecard, failures
 from training.slices import OVERALL

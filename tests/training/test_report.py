@@ -11,9 +11,10 @@ import pytest
 from matplotlib.image import imread
 
 from simulation import audio
+from simulation.embedded import loudest_db, spectrogram
 from simulation.sources import Quarantined
 from training import listening, report
-from training.listening import Example, contest, picks, rows_of, spectrogram
+from training.listening import Example, contest, picks, rows_of
 from training.pairs import Labels
 from training.report import render
 from training.scorecard import Scorecard, System, note, summarise
@@ -223,7 +224,7 @@ def test_many_failures_are_counted_where_they_are_not_listed(monkeypatch: pytest
 def test_it_says_what_was_measured_and_how() -> None:
     """Definitions of the metrics, corpus address and digest, weights, and package versions."""
     page = page_of(scores_of(GAINS))
-    for text in ("cd" * 32, "ab" * 32, "sample@12345678/test", "P.862.2", "pesq 0.0.4", "pigeonhole"):
+    for text in ("cd" * 32, "ab" * 32, "sample@12345678/test", "P.862.2", "pesq 0.0.4", "noise recording and room"):
         assert text in page, text
 
 
@@ -243,7 +244,7 @@ def test_names_are_escaped() -> None:
 def test_a_spectrogram_has_frequency_upwards_and_one_scale() -> None:
     """A tone of 2 kHz is a bright line a quarter of the way up; 20 dB less is darker on the same scale."""
     tone = np.sin(2 * np.pi * 2000 * np.arange(RATE) / RATE)
-    top_db = listening._levels_db(tone, RATE).max()
+    top_db = loudest_db(tone, RATE)
     loud, quiet = (
         imread(io.BytesIO(spectrogram(gain * tone, RATE, top_db)))[:, :, :3].sum(axis=2) for gain in (1.0, 0.1)
     )
