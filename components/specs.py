@@ -96,6 +96,8 @@ class PromoteSpec(Spec):
     candidates: tuple[Input, ...]
     use: str
     policy: dict[str, Any]
+    champion: str = ""
+    """Digest of the weights of the opponent; empty where there was no champion."""
 
 
 AnySpec = SimulateSpec | TrainSpec | EvaluateSpec | PromoteSpec

@@ -1,7 +1,5 @@
 """What a gate found: every number behind its verdict, as it is kept, shown and read by machines."""
 
-from pydantic import Field
-
 from serving.policy import Budget, Limit, Policy
 from simulation.schema import Schema
 from training.intervals import Interval
@@ -64,6 +62,16 @@ class BudgetCheck(Schema):
     met: bool
 
 
+class Facts(Schema):
+    """What a version costs, and on which machine that was measured; None: nobody did. Units as `policy.Fact`."""
+
+    real_time_factor: float | None = None
+    latency_ms: float | None = None
+    memory_mb: float | None = None
+    size_mb: float | None = None
+    machine: str = ""
+
+
 class Judgement(Schema):
     """What the gate found for one candidate."""
 
@@ -77,7 +85,7 @@ class Judgement(Schema):
     margins: tuple[SliceCheck, ...] = ()
     limits: tuple[LimitCheck, ...] = ()
     budgets: tuple[BudgetCheck, ...] = ()
-    facts: dict[str, float] = Field(default_factory=dict)
+    facts: Facts = Facts()
     """All that was measured beside the scores, with a budget or without."""
     reason: str
     """One sentence."""

@@ -3,12 +3,10 @@
 Every output counts by itself: an average over utterances, or over the sampling seeds of one, hides the one that harms.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
-from serving.judgement import BudgetCheck, LimitCheck
+from serving.judgement import BudgetCheck, Facts, LimitCheck
 from serving.policy import Budget, Limit
 from training.slices import HARMLESS
 
@@ -36,12 +34,10 @@ def limit_check(limit: Limit, outputs: pd.DataFrame, unprocessed: pd.DataFrame) 
     )
 
 
-def budget_check(budget: Budget, facts: Mapping[str, float]) -> BudgetCheck:
+def budget_check(budget: Budget, facts: Facts) -> BudgetCheck:
     """Hold a fact against its budget; one that nobody measured is not within it."""
-    value = facts.get(budget.fact)
-    if value is None or not np.isfinite(value):
-        return BudgetCheck(budget=budget, value=None, met=False)
-    return BudgetCheck(budget=budget, value=value, met=value <= budget.limit)
+    value: float | None = getattr(facts, budget.fact)
+    return BudgetCheck(budget=budget, value=value, met=value is not None and value <= budget.limit)
 
 
 def is_harmless(cases: pd.Series) -> pd.Series:

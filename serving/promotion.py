@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from serving.lease import Lease, promotion_lock
 from serving.verdict import UNPROCESSED, Verdict
+from serving.verdict_page import page
 from simulation import storage
 from simulation.errors import NoChampion, PromotionBusy, VerificationFailed
 from simulation.schema import Schema
@@ -159,16 +160,21 @@ def _record(verdict: Verdict, versions: Mapping[str, Version], tracking: Trackin
     """Keep the verdict in the store, and each candidate's reason where people look: on its version and its run."""
     address = storage.join(store, "promotions", use, "verdicts", f"{verdict.digest()[:16]}.json")
     storage.create(address, verdict.canonical())
+    shown = page(verdict)
     for judgement in verdict.judgements:
         tags = {
             "gate_outcome": "won" if judgement.candidate == verdict.winner else "challenger",
             "gate_opponent": verdict.opponent,
             "gate_reason": judgement.reason,
+            "gate_policy": f"{verdict.policy.name}, revision {verdict.policy.revision}",
+            "gate_warnings": " ".join(verdict.warnings),
             "gate_verdict": address,
         }
         version = versions[judgement.candidate]
         tracking.tag_version(version, tags)
         tracking.tag(version.run_id, tags)
+        tracking.artifact(version.run_id, verdict.canonical(), "gate/verdict.json")
+        tracking.artifact(version.run_id, shown, "gate/verdict.html")
 
 
 def _name_challenger(verdict: Verdict, versions: Mapping[str, Version], tracking: Tracking, use: str) -> None:

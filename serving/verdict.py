@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from serving.judgement import Difference, Judgement, SliceCheck, SliceGain, Verdict
+from serving.judgement import Difference, Facts, Judgement, SliceCheck, SliceGain, Verdict
 from serving.ledger import worn_out
 from serving.limits import budget_check, finite, is_harmless, limit_check
 from serving.policy import EVERY_SLICE, Policy
@@ -35,16 +35,12 @@ WAYS_IF_LABELLED = ("room",)
 """Columns by which utterances are clustered; a table need not have the latter, as not every corpus has rooms."""
 
 
-Facts = Mapping[str, Mapping[str, float]]
-"""What was measured of each candidate beside its scores: name, then `serving.policy.Fact`."""
-
-
 def verdict(
     scores: pd.DataFrame,
     champion: str | None,
     candidates: Sequence[str],
     policy: Policy,
-    facts: Facts | None = None,
+    facts: Mapping[str, Facts] | None = None,
     looks: int = 0,
 ) -> Verdict:
     """Judge candidates by a table of scores: one line per `row` and `system`, with `case`, `speaker`, `noise`, metrics.
@@ -52,7 +48,8 @@ def verdict(
     A stochastic system may have several lines for a row, told apart by the column `seed`: their scores are averaged
     before rows are paired, and each of them is held to the limits. Rows of the do-no-harm slices are for limits only.
     The table is that of the gate corpus, which was looked at `looks` times, this one included. `champion` is a name in
-    the column `system`; without one the candidates are held against the unprocessed input.
+    the column `system`; without one the candidates are held against the unprocessed input. `facts` says what the
+    candidates cost, by name.
     """
     opponent = champion or UNPROCESSED
     bench = _Bench(scores, opponent, policy, facts or {})
@@ -95,7 +92,7 @@ def _mean(judgement: Judgement) -> float:
 class _Bench:
     """The scores, arranged for questions about one candidate at a time."""
 
-    def __init__(self, scores: pd.DataFrame, opponent: str, policy: Policy, facts: Facts) -> None:
+    def __init__(self, scores: pd.DataFrame, opponent: str, policy: Policy, facts: Mapping[str, Facts]) -> None:
         self.opponent = opponent
         self.facts = facts
         self.policy = policy
@@ -212,7 +209,7 @@ class _Bench:
 
     def _checks(self, candidate: str) -> dict[str, Any]:
         """What needs no opponent."""
-        facts = {name: value for name, value in self.facts.get(candidate, {}).items() if np.isfinite(value)}
+        facts = self.facts.get(candidate, Facts())
         outputs, unprocessed = self._outputs(candidate), self._outputs(UNPROCESSED)
         return {
             "limits": tuple(limit_check(limit, outputs, unprocessed) for limit in self.policy.limits),

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from serving.judgement import Facts
 from serving.policy import EVERY_SLICE, POLICIES, Budget, Limit, Policy, SliceMargin, policy_for
 from serving.verdict import Judgement, Verdict, verdict
 from simulation.errors import BadSetting, UnknownName
@@ -26,7 +27,7 @@ POLICY = Policy(
     ),
     budgets=(Budget(fact="real_time_factor", limit=0.5), Budget(fact="latency_ms", limit=40.0)),
 )
-FACTS = {"real_time_factor": 0.3, "latency_ms": 20.0}
+FACTS = Facts(real_time_factor=0.3, latency_ms=20.0, machine="a test's")
 HARMLESS = {
     "planted_level_drift_db": 0.2,
     "planted_delay_samples": 0.0,
@@ -52,9 +53,9 @@ def table() -> pd.DataFrame:
     return pd.concat([champion, challenger], ignore_index=True)
 
 
-def judged(scores: pd.DataFrame, facts: dict[str, float] | None = None, policy: Policy = POLICY) -> Judgement:
+def judged(scores: pd.DataFrame, facts: Facts = FACTS, policy: Policy = POLICY) -> Judgement:
     """The judgement on the challenger."""
-    (judgement,) = verdict(scores, "dm/1", ["dm/2"], policy, {"dm/2": FACTS if facts is None else facts}).judgements
+    (judgement,) = verdict(scores, "dm/1", ["dm/2"], policy, {"dm/2": facts}).judgements
     return judgement
 
 
@@ -142,13 +143,13 @@ def test_a_limit_on_a_column_that_is_not_there_is_a_no(metric: str) -> None:
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        (FACTS | {"real_time_factor": 1.0}, "its real_time_factor of 1 is above 0.5"),
-        ({"latency_ms": 20.0}, "its real_time_factor was not measured"),
-        (FACTS | {"latency_ms": float("nan")}, "its latency_ms was not measured"),
-        ({}, "its real_time_factor was not measured and its latency_ms was not measured"),
+        (FACTS.model_copy(update={"real_time_factor": 1.0}), "its real_time_factor of 1 is above 0.5"),
+        (FACTS.model_copy(update={"latency_ms": 5000.0}), "its latency_ms of 5000 is above 40"),
+        (Facts(latency_ms=20.0), "its real_time_factor was not measured"),
+        (Facts(), "its real_time_factor was not measured and its latency_ms was not measured"),
     ],
 )
-def test_a_budget_that_is_exceeded_or_unknown_blocks(facts: dict[str, float], reason: str) -> None:
+def test_a_budget_that_is_exceeded_or_unknown_blocks(facts: Facts, reason: str) -> None:
     """Twice too slow, or nobody looked: both are a no."""
     judgement = judged(table(), facts)
     assert not judgement.wins
