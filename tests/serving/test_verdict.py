@@ -7,9 +7,10 @@ import pytest
 from serving.policy import NotWorse, Policy, policy_for
 from serving.verdict import UNPROCESSED, Verdict, verdict
 from simulation.errors import UnknownName
-from training.intervals import clustered_interval
+from training.intervals import Bootstrap
 
-POLICY = policy_for("denoise-16k")
+POLICY = policy_for("denoise-16k").model_copy(update={"limits": ()})
+"""Limits have tests of their own (`test_gate_planted.py`, `test_gate_on_audio.py`)."""
 SPREAD = {"si_sdr": 0.5, "pesq": 0.05, "stoi": 0.005, "lsd": 0.05}
 """Standard deviation of the differences between two systems that are equally good."""
 
@@ -57,7 +58,7 @@ def test_a_clear_winner_wins_and_the_reason_has_its_numbers() -> None:
     found = judged(table, "dm/2")
     ours, theirs = (table[table["system"] == name].set_index("row") for name in ("dm/2", "dm/1"))
     difference = (ours["si_sdr"] - theirs["si_sdr"]).to_numpy()
-    interval = clustered_interval(difference, [list(ours["speaker"]), list(ours["noise"])], seed=POLICY.seed)
+    interval = Bootstrap([list(ours["speaker"]), list(ours["noise"])], POLICY.seed).interval(difference)
     (judgement,) = found.judgements
     assert found.winner == "dm/2"
     assert judgement.gain is not None and interval is not None
