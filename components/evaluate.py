@@ -6,7 +6,13 @@ from components.compute import Compute, launch, progress
 from components.specs import EvaluateSpec, Input
 from components.stage import Stage
 from simulation import storage
-from simulation.corpus import Corpus, open_splits
+from simulation.virtual import open_corpora, open_corpus
+
+HARMLESS_ROWS = 4
+"""Of each do-no-harm case: enough to see that something is wrong, and little to compute."""
+RECURRENT = "gru_mask"
+"""The network of the small recurrent mask, a row of every scorecard where the use has one."""
+PAGE = "report.html"
 
 
 def gate_of(corpus: Input | None, store: str, use: str, asked: str = "") -> Input:
@@ -19,7 +25,7 @@ def gate_of(corpus: Input | None, store: str, use: str, asked: str = "") -> Inpu
         return Input.of(asked)
     address = storage.join(store, "gates", f"{use}.json")
     if corpus is not None and not storage.exists(address):
-        test = open_splits(corpus.address, corpus.sha256)["test"]
+        test = open_corpora(corpus.address, corpus.sha256)["test"]
         storage.create(address, Input(address=test.address, sha256=test.digest).canonical())
     return Input.parse(storage.read(address), address)
 
@@ -27,27 +33,62 @@ def gate_of(corpus: Input | None, store: str, use: str, asked: str = "") -> Inpu
 def pinned(corpus: str) -> str:
     """ "<address>#<digest>" of a corpus that a person named with or without its digest; empty stays empty.
 
-    Raises what `Corpus.open` raises: a gate corpus that is not there should be known before anything is trained.
+    Raises what `open_corpus` raises: a gate corpus that is not there should be known before anything is trained.
     """
     if not corpus:
         return ""
     asked = Input.of(corpus) if "#" in corpus else None
-    opened = Corpus.open(asked.address, asked.sha256) if asked else Corpus.open(corpus)
+    opened = open_corpus(asked.address, asked.sha256) if asked else open_corpus(corpus)
     return str(Input(address=opened.address, sha256=opened.digest))
 
 
-def scored(models: tuple[Input, ...], gate: Input, use: str, store: str, parent: str = "") -> Input:
-    """Score these versions and the champion of the use, or answer from the result; returns the scorecard."""
+def scored(models: tuple[Input, ...], gate: Input, use: str, store: str, parent: str = "", policy: str = "") -> Input:
+    """Score these versions beside the champion of the use and the recurrent baseline, or answer from the result.
+
+    Returns the scorecard. Scored is what is standard and what the policy (a name or a file; empty: the use's own) asks
+    for. The page compares with the champion, unless that is one of these versions itself: so a run that is asked for
+    again after its winner was promoted is answered from its result, and a page for another champion is another page.
+    """
+    from serving.policy import metrics_of, policy_for
+    from training.evaluate import SCORING_VERSION
     from training.metrics import METRICS, STANDARD
     from training.tracking import Tracking
 
-    champion = Tracking().alias(use, "champion")
-    if champion is not None and champion.address not in {model.address for model in models}:
-        models = (*models, Input(address=champion.address, sha256=champion.weights_sha256))
-    ordered = tuple(sorted(models, key=lambda model: (model.sha256, model.address)))
-    versions = {name: METRICS[name].version for name in STANDARD}
-    spec = EvaluateSpec(models=ordered, corpus=gate, use=use, metric_versions=versions, parent=parent)
+    tracking = Tracking()
+    champion = _input(tracking.alias(use, "champion"))
+    if champion is not None and champion.address in {model.address for model in models}:
+        champion = None
+    beside = [each for each in (champion, _recurrent_baseline(tracking, use, models)) if each is not None]
+    everything = {model.address: model for model in (*models, *beside)}
+    metrics = dict.fromkeys((*STANDARD, *metrics_of(policy_for(use, policy))))
+    spec = EvaluateSpec(
+        models=tuple(sorted(everything.values(), key=lambda model: (model.sha256, model.address))),
+        champion=champion,
+        corpus=gate,
+        use=use,
+        metric_versions={name: METRICS[name].version for name in metrics},
+        harmless=HARMLESS_ROWS,
+        scoring_version=SCORING_VERSION,
+        parent=parent,
+    )
     return Input.of(launch(spec, store).outputs["scorecard"])
+
+
+def page_of(scorecard: str) -> bytes:
+    """The listening page that lies beside a scorecard, HTML in UTF-8."""
+    return storage.read(storage.join(scorecard.rpartition("/")[0], PAGE))
+
+
+def _input(version: Any) -> Input | None:
+    """A version as an input; None where there is none."""
+    return None if version is None else Input(address=version.address, sha256=version.weights_sha256)
+
+
+def _recurrent_baseline(tracking: Any, use: str, models: tuple[Input, ...]) -> Input | None:
+    """The newest small recurrent mask of the use; None where there is none, or a model to be scored is one itself."""
+    found = [version for version in tracking.versions(use) if version.network == RECURRENT]
+    given = {model.address for model in models}
+    return None if not found or any(version.address in given for version in found) else _input(found[-1])
 
 
 def run(spec: EvaluateSpec, stage: Stage) -> dict[str, Any]:
@@ -55,22 +96,29 @@ def run(spec: EvaluateSpec, stage: Stage) -> dict[str, Any]:
     from components.record import recorded, version_at
     from simulation.cluster import cluster
     from training.evaluate import evaluate
+    from training.metrics import METRICS
+    from training.score_cache import FOLDER
     from training.tracking import Tracking
 
     tracking = Tracking()
     names = {version_at(tracking, spec.use, model.address).name: model.address for model in spec.models}
+    champion = next((name for name, where in names.items() if spec.champion and where == spec.champion.address), None)
     out = storage.join(stage.folder, "scores", str(stage.attempt))  # what a lost attempt still writes harms no other
     with cluster(), recorded(tracking, stage, "evaluate", spec.parent) as run_id:
         tracking.dataset(run_id, spec.corpus.address, spec.corpus.sha256, "evaluation")
         scorecard = evaluate(
             names,
-            Corpus.open(spec.corpus.address, spec.corpus.sha256),
+            open_corpus(spec.corpus.address, spec.corpus.sha256),
             out,
+            champion=champion,
+            metrics=[name for name in METRICS if name in spec.metric_versions],  # JSON keeps no order
             workers=Compute.current().workers,
+            cache=storage.join(stage.store, FOLDER),
+            harmless=spec.harmless,
             progress=progress("evaluate"),
         )
         stage.check()
-        for name in ("scorecard.json", "report.html"):
+        for name in ("scorecard.json", PAGE):
             tracking.artifact(run_id, storage.read(storage.join(out, name)), name)
         tracking.metrics(run_id, scorecard.headline(), 0)
     address = storage.join(out, "scorecard.json")

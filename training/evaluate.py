@@ -7,6 +7,7 @@ without the last one the others do not count.
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version as installed
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -24,10 +25,18 @@ from training.listening import Example, contest, picks, rows_of
 from training.metrics import METRICS, STANDARD
 from training.pairs import Labels, Readable, labels_of, set_aside
 from training.report import render
+from training.sampling import SEED
 from training.scorecard import LABEL_NUMBERS, LABELS, Scorecard, System, note, summarise
 from training.scoring import enhance_row, score_rows
 
+SCORING_VERSION = 1
+"""Raised by hand whenever something beside the metrics changes what a scorecard says: baselines, do-no-harm rows, how
+audio passes a network, slices, intervals."""
 ROWS_PER_TASK = 8
+SAMPLES = 3
+"""Outputs of a stochastic system for each row; their scores are averaged."""
+RECURRENT = "gru_mask"
+"""Kind of the small recurrent mask, which every scorecard should have as a row."""
 PACKAGES = ("unmuffle", "numpy", "scipy", "soxr", "torch", "pesq", "pystoi")
 """What a score may depend on."""
 
@@ -67,10 +76,11 @@ def evaluate(
 ) -> Scorecard:
     """Score `systems` (name to a version's address, or to a baseline's name) on a corpus; write the results at `out`.
 
-    The rows `unprocessed` and `spectral_subtraction` are always there. `champion` names the system that the others are
+    The baselines are always there. `champion` names the system that the others are
     also compared with; `workers` is how many tasks run at a time; `seed` is the bootstrap's.
     With a `cache` (an address) every value is computed once for the same audio: an evaluation that was broken off goes
     on where it was, and an unchanged one does no metric work. `harmless` adds so many rows of each do-no-harm case.
+    A stochastic system is scored with `SAMPLES` sampling seeds.
     """
     out = storage.normal(out)
     described = _described(systems, champion, metrics)
@@ -89,6 +99,7 @@ def evaluate(
             quarantined=quarantined,
             systems=described,
             champion=champion,
+            absent=_absent(described),
             metrics=tuple(note(name) for name in metrics),
             slices=slices,
             scores=cells,
@@ -122,15 +133,23 @@ def _described(systems: Mapping[str, str], champion: str | None, metrics: Sequen
     everything = {**{name: name for name in BASELINES}, **systems}
     if champion is not None and champion not in everything:
         raise UnknownName("system", champion, everything)
-    return tuple(System(name=name, address=where, weights_sha256=_digest(where)) for name, where in everything.items())
+    return tuple(_system(name, address) for name, address in everything.items())
 
 
-def _digest(address: str) -> str | None:
-    """Digest of a version's weights, having seen that they load; None for a baseline."""
+def _system(name: str, address: str) -> System:
+    """A version, having seen that it loads, or a baseline."""
     if address in BASELINES:
-        return None
-    load_version(address)
-    return version_record(address).weights_sha256
+        return System(name=name, address=address, weights_sha256=None)
+    model, weights_sha256 = load_version(address), version_record(address).weights_sha256
+    seeds = tuple(range(SAMPLES)) if model.stochastic else (0,)
+    return System(name=name, address=address, weights_sha256=weights_sha256, kind=model.config.kind, seeds=seeds)
+
+
+def _absent(systems: Sequence[System]) -> tuple[str, ...]:
+    """What a scorecard should carry and this one does not."""
+    if any(system.kind == RECURRENT for system in systems):
+        return ()
+    return ("small recurrent mask: no version of it was given; `unmuffle train gru_smoke --corpus ADDRESS` makes one",)
 
 
 def _score_all(
@@ -145,17 +164,17 @@ def _score_all(
     """The table of scores, systems in order and rows in order, and what each metric took."""
     starts = range(0, len(labels), ROWS_PER_TASK)
     pieces = [(system, range(start, min(start + ROWS_PER_TASK, len(labels)))) for system in systems for start in starts]
-    calls = [(shared, system.address, tuple(metrics), tuple(rows), cache) for system, rows in pieces]
+    calls = [(shared, system.address, tuple(metrics), tuple(rows), cache, system.seeds) for system, rows in pieces]
     done, found = 0, {}
     for index, scored in _run(score_rows, calls, workers):
         found[index] = scored
-        done += len(scored)
+        done += len(pieces[index][1])
         if progress is not None:
             progress(done, len(labels) * len(systems))
     table = [
-        {"row": labels[row].id, "system": system.name, **labels[row].model_dump(exclude={"id"}), **scored}
+        {"row": labels[row].id, "system": system.name, SEED: seed, **labels[row].model_dump(exclude={"id"}), **scored}
         for index, (system, rows) in enumerate(pieces)
-        for row, scored in zip(rows, found[index], strict=True)
+        for (row, seed), scored in zip(product(rows, system.seeds), found[index], strict=True)
     ]
     timing = [Timing.of(name, [line["took_s"] for line in table]) for name in metrics]
     return _typed(pd.DataFrame(table, columns=[*LABELS, *metrics, "failed"]), metrics), timing
@@ -164,8 +183,8 @@ def _score_all(
 def _typed(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """The same columns with the same types, whether or not anything is missing in them."""
     numbers = [*LABEL_NUMBERS, *metrics]
-    texts = [name for name in table.columns if name not in numbers]
-    return table.astype({**dict.fromkeys(numbers, "float64"), **dict.fromkeys(texts, "string")})
+    texts = [name for name in table.columns if name not in (*numbers, SEED)]
+    return table.astype({SEED: "int64", **dict.fromkeys(numbers, "float64"), **dict.fromkeys(texts, "string")})
 
 
 def _listen(

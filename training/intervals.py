@@ -17,9 +17,13 @@ from functools import cached_property
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 from scipy.stats import t as student_t
 
 from simulation.schema import Schema
+
+WAYS = ("speaker", "noise", "room")
+"""Columns of a table of scores that say what utterances share."""
 
 REPLICATES = 2_000
 CONFIDENCE = 0.95
@@ -135,14 +139,10 @@ class _Draws:
         return float(means.var(ddof=1)) * count / (count - 1)
 
 
-def clustered_interval(
-    values: np.ndarray, clusters: Sequence[Sequence[str | None]], seed: int, replicates: int = REPLICATES
-) -> Interval | None:
-    """The mean of `values` [utterances] with its interval; None where no utterance has a value.
-
-    For a paired difference pass the differences. `clusters` holds one list of labels for each way of clustering.
-    """
-    return Bootstrap(clusters, seed, replicates).interval(np.asarray(values, dtype=np.float64))
+def clusters_of(labels: pd.DataFrame) -> list[list[str | None]]:
+    """What utterances share, one list of labels for each of `WAYS`; a column that is not there labels nothing."""
+    columns = labels.reindex(columns=list(WAYS))
+    return [[None if pd.isna(label) else str(label) for label in columns[way]] for way in WAYS]
 
 
 def _ways(clusters: Sequence[Sequence[str | None]]) -> list[list[str | None]]:

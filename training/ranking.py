@@ -12,10 +12,10 @@ import pandas as pd
 
 from simulation.errors import BadSetting, UnknownName
 from simulation.schema import Schema
-from training.intervals import Bootstrap, Interval
+from training.intervals import Bootstrap, Interval, clusters_of
 from training.metrics import METRICS
-
-WAYS = ("speaker", "noise", "room")
+from training.sampling import averaged
+from training.slices import is_harmless
 
 
 class Place(Schema):
@@ -41,12 +41,14 @@ class Ranking(Schema):
 
 
 def ranking(scores: pd.DataFrame, systems: Sequence[str], metric: str = "si_sdr", seed: int = 0) -> Ranking:
-    """Rank systems by a table of scores (see `training.scorecard`) in one metric.
+    """Rank systems by a table of scores (see `training.scorecard`) in one metric, do-no-harm rows left out.
 
     Raises UnknownName for a metric or system without scores, BadSetting where no utterance can be compared.
     """
     if metric not in METRICS or metric not in scores.columns:
         raise UnknownName("metric", metric, [name for name in METRICS if name in scores.columns])
+    own = ~is_harmless(scores["case"]) if "case" in scores.columns else slice(None)
+    scores = averaged(scores[own], [metric])
     table = scores.pivot(index="row", columns="system", values=metric)
     for name in systems:
         if name not in table.columns:
@@ -58,9 +60,10 @@ def ranking(scores: pd.DataFrame, systems: Sequence[str], metric: str = "si_sdr"
             f"No utterance has a value of {metric} for all of {', '.join(systems)}; rank by another metric."
         )
     direction = 1.0 if METRICS[metric].higher_is_better else -1.0
+    labels = scores.drop_duplicates("row").set_index("row")
     order = np.argsort(-direction * complete.to_numpy().mean(axis=0), kind="stable")
     names, ordered = [str(complete.columns[place]) for place in order], complete.to_numpy()[:, order]
-    bootstrap = Bootstrap(_clusters(scores, complete.index), seed)
+    bootstrap = Bootstrap(clusters_of(labels.reindex(complete.index)), seed)
     shares = _best_shares(direction * bootstrap.means(ordered))
     places = []
     for place, name in enumerate(names):
@@ -70,12 +73,6 @@ def ranking(scores: pd.DataFrame, systems: Sequence[str], metric: str = "si_sdr"
         lead = bootstrap.interval(gaps[:, 0]) if gaps.size else None
         places.append(Place(system=name, mean=mean, best_share=float(shares[place]), lead=lead))
     return Ranking(metric=metric, utterances=len(complete), left_out=len(values) - len(complete), places=tuple(places))
-
-
-def _clusters(scores: pd.DataFrame, rows: pd.Index) -> list[list[str | None]]:
-    """The labels of these utterances, one list for each way of clustering."""
-    labels = scores.drop_duplicates("row").set_index("row").reindex(index=rows, columns=list(WAYS))
-    return [[None if pd.isna(label) else str(label) for label in labels[way]] for way in WAYS]
 
 
 def _best_shares(means: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Values of metrics that were computed before, by what they depend on: the audio, the metric, its version.
+"""Values of metrics computed before, by what they depend on: the audio, the metric, its version and weights.
 
 Below the cache's address each scoring has a folder named by the digest of its audio, and in it one object for each
 time that something new was computed. Objects are never changed, so any number of workers may share a cache. Failures
@@ -14,6 +14,7 @@ import numpy as np
 from simulation import storage
 from simulation.schema import canonical_json
 from training.metrics import METRICS
+from training.metrics.weights import weights_sha256
 
 FOLDER = "scores"
 """Below a store."""
@@ -49,4 +50,6 @@ def _folder(cache: str, audio: str) -> str:
 
 
 def _key(metric: str) -> str:
-    return f"{metric}@{METRICS[metric].version}"
+    """Metric, version, and the weights it asks where they are a file of the user's own."""
+    weights = weights_sha256(METRICS[metric].needs_weights)
+    return f"{metric}@{METRICS[metric].version}" + (f"@{weights}" if weights else "")

@@ -90,6 +90,7 @@ def _legend(scorecard: Scorecard) -> str:
     lines = ["gain: paired, over the unprocessed input, positive is better; ▲ better, ▼ worse, · neither."]
     if any(score.failed for score in scorecard.scores):
         lines.append("✗: so many rows could not be scored; they are in no mean, report.html lists them.")
+    lines += [f"Absent: {row}." for row in scorecard.absent]
     if scorecard.quarantined:
         lines.append(f"{len(scorecard.quarantined)} set aside before scoring.")
     return "\n".join(lines)

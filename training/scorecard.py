@@ -13,13 +13,18 @@ import pandas as pd
 from simulation.errors import UnknownName
 from simulation.schema import Schema
 from simulation.sources import Quarantined
-from training.intervals import Bootstrap, Interval
+from training.intervals import Bootstrap, Interval, clusters_of
 from training.metrics import METRICS
+from training.metrics.weights import weights_sha256
+from training.sampling import SEED, averaged
 from training.slices import OVERALL, Slice, slices_of
 
 LABEL_NUMBERS = ("snr_db", "rt60_s", "cutoff_hz", "seconds", "level_db")
 """What is measured of a row; `level_db` is that of the noisy input, in dBFS."""
-LABELS = ("row", "system", "case", "speaker", "speaker_group", "noise", "room", *LABEL_NUMBERS)
+LABELS = (
+    *("row", "system", SEED, "case", "speaker", "speaker_group", "noise", "room", "source", "degradations", "codec"),
+    *LABEL_NUMBERS,
+)
 """Columns of a table of scores; one for each metric follows, then `failed`, JSON text: metric to reason."""
 
 REFERENCE = "unprocessed"
@@ -34,6 +39,10 @@ class System(Schema):
     """A version's folder, or the name of a baseline."""
     weights_sha256: str | None
     """None for a baseline, which has none."""
+    kind: str | None = None
+    """Of its network."""
+    seeds: tuple[int, ...] = (0,)
+    """Sampling seeds; more than one for a stochastic system, whose scores are averaged over them, row by row."""
 
 
 class MetricNote(Schema):
@@ -45,6 +54,8 @@ class MetricNote(Schema):
     higher_is_better: bool
     version: int
     definition: str
+    weights_sha256: str | None = None
+    """Of the file that `needs_weights` names; None where it needs none, or none was there."""
 
 
 class Score(Schema):
@@ -77,6 +88,8 @@ class Scorecard(Schema):
     systems: tuple[System, ...]
     champion: str | None
     """Name of the system that `gain_over_champion` compares with."""
+    absent: tuple[str, ...] = ()
+    """Rows that a scorecard should carry and this one does not, and why."""
     metrics: tuple[MetricNote, ...]
     slices: tuple[Slice, ...]
     scores: tuple[Score, ...]
@@ -121,21 +134,22 @@ class Scorecard(Schema):
 def note(metric: str) -> MetricNote:
     """A metric as the scorecard records it."""
     entry = METRICS[metric]
-    return MetricNote(**{name: getattr(entry, name) for name in MetricNote.model_fields})
+    fields = {name: getattr(entry, name) for name in MetricNote.model_fields if name != "weights_sha256"}
+    return MetricNote(**fields, weights_sha256=weights_sha256(entry.needs_weights))
 
 
 def summarise(
     scores: pd.DataFrame, metrics: Sequence[str], champion: str | None, seed: int
 ) -> tuple[tuple[Slice, ...], tuple[Score, ...]]:
-    """Means and paired differences of every system, slice and metric."""
+    """Means and paired differences of every system, slice and metric; intervals as the gate has them."""
+    scores = averaged(scores, metrics)
     systems = list(dict.fromkeys(scores["system"]))
     by_system = {name: scores[scores["system"] == name].reset_index(drop=True) for name in systems}
     labels = by_system[REFERENCE]
     slices = slices_of(labels)
     found = []
     for part, mask in slices.items():
-        clusters = [_texts(labels.loc[mask, name]) for name in ("speaker", "noise")]
-        bootstrap = Bootstrap(clusters, seed)
+        bootstrap = Bootstrap(clusters_of(labels.loc[mask]), seed)
         for name in systems:
             for metric in metrics:
                 values = {system: table.loc[mask, metric].to_numpy(float) for system, table in by_system.items()}
@@ -172,8 +186,3 @@ def _score(
         gain_over_champion=against,
         worse=gain is not None and gain.high is not None and gain.high < 0.0,
     )
-
-
-def _texts(column: pd.Series) -> list[str | None]:
-    """A column of labels with None for what is missing."""
-    return [None if pd.isna(value) else str(value) for value in column]

@@ -4,6 +4,7 @@ It uses one thread, so that no number depends on how many workers there are.
 """
 
 import functools
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -32,12 +33,34 @@ def system_at(address: str) -> Enhance:
 
 
 def score_rows(
-    corpus: Readable, address: str, metrics: Sequence[str], rows: Sequence[int], cache: str | None = None
+    corpus: Readable,
+    address: str,
+    metrics: Sequence[str],
+    rows: Sequence[int],
+    cache: str | None = None,
+    seeds: Sequence[int] = (0,),
 ) -> list[dict[str, Any]]:
-    """The scores of one system on some rows; values that lie in `cache` (an address) are not computed again."""
+    """The scores of one system on some rows, each row with every sampling seed in turn.
+
+    Values that lie in `cache` (an address) are not computed again.
+    """
     torch.set_num_threads(1)
-    enhance = system_at(address)
-    return [score_mixture(corpus.read(row), enhance, metrics, cache) for row in rows]
+    enhance, scores = system_at(address), []
+    for row in rows:
+        mixture = corpus.read(row)
+        scores += [score_mixture(mixture, _sampled(enhance, row, seed), metrics, cache) for seed in seeds]
+    return scores
+
+
+def _sampled(enhance: Enhance, row: int, seed: int) -> Enhance:
+    """The system with torch's generator set to a sequence of this row's and seed's own, and put back afterwards."""
+
+    def sampled(noisy: Waveform, sample_rate: int) -> Waveform:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed} {row}".encode()).digest()[:8], signed=True))
+            return enhance(noisy, sample_rate)
+
+    return sampled
 
 
 def score_mixture(
@@ -78,10 +101,11 @@ def _computed(
 
 
 def enhance_row(corpus: Readable, row: int, addresses: Sequence[str]) -> tuple[Mixture, list[Waveform]]:
-    """One row and what each system makes of it, for the listening page."""
+    """One row and what each system makes of it (with its first sampling seed), for the listening page."""
     torch.set_num_threads(1)
     mixture = corpus.read(row)
-    return mixture, [system_at(address)(mixture.noisy, mixture.sample_rate) for address in addresses]
+    systems = [_sampled(system_at(address), row, seed=0) for address in addresses]
+    return mixture, [system(mixture.noisy, mixture.sample_rate) for system in systems]
 
 
 @functools.lru_cache(maxsize=4)

@@ -63,3 +63,9 @@ def speaker_groups() -> dict[str, str]:
         notes = {line["group"]: line["note"] for line in csv.DictReader(lines) if line["kind"] == "speech"}
     ages = {speaker: re.search(r"\bage (\d+)", note) for speaker, note in notes.items()}
     return {name: "child" if age and int(age[1]) < CHILD_BELOW_YEARS else "adult" for name, age in ages.items()}
+
+
+@functools.cache
+def speaker_corpora() -> dict[str, str]:
+    """The source corpus that each speaker of the sample corpus comes from; two corpora are one woman each."""
+    return {speaker: "speechocean762" if speaker.startswith("so762_") else speaker for speaker in speaker_groups()}

@@ -4,24 +4,29 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import ray
 import soundfile
 import torch
 from rich.console import Console
 
 from simulation import storage
 from simulation.cluster import ClusterInfo
+from simulation.degradations import AnyDegradation
+from simulation.degradations.band_limit import BandLimit
 from simulation.degradations.base import Mixture
+from simulation.degradations.codec import Codec
 from simulation.errors import BadAudio, BadSetting, NotThere, SampleRateMismatch, UnknownName
 from simulation.manifest import Entry, Measured, Row, Span
 from training.baselines import spectral_subtraction, unprocessed
 from training.checkpoint import save_version
 from training.evaluate import evaluate
 from training.metrics import METRICS, STANDARD
-from training.models import GruMask
+from training.models import Enhancer, GruMask, ModelConfig
 from training.pairs import Pairs, labels_of
 from training.score_table import table
 from training.scorecard import LABELS, Scorecard, summarise
@@ -227,6 +232,62 @@ def test_a_second_scoring_of_an_unchanged_set_does_no_metric_work(
         }
 
 
+def test_a_scorecard_without_a_recurrent_mask_says_so(
+    finished: tuple[Scorecard, str], ray_cluster: ClusterInfo, folder: Path, tmp_path: Path
+) -> None:
+    """Every scorecard should have that row; where no version was given, page and table say how to get one."""
+    assert finished[0].absent == ()
+    card = evaluate({}, Pairs.open(str(folder)), str(tmp_path / "out"), metrics=["si_sdr"])
+    assert len(card.absent) == 1 and "unmuffle train gru_smoke" in card.absent[0]
+    assert "gru_smoke" in printed(card)
+    assert "gru_smoke" in (tmp_path / "out" / "report.html").read_text()
+
+
+# ---- sampling seeds -------------------------------------------------------------------------------------------------
+
+
+class Dice(Enhancer):
+    """Adds noise that is drawn anew for every call."""
+
+    stochastic = True
+
+    def __init__(self) -> None:
+        super().__init__(ModelConfig(kind="dice"))
+
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
+        """[batch, samples]."""
+        return noisy + 0.02 * torch.randn_like(noisy)
+
+
+def test_a_stochastic_system_is_scored_with_several_seeds_and_counts_once(
+    ray_cluster: ClusterInfo, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three outputs a row, each its own; the scorecard has their mean, names the seeds, and counts each row once."""
+    here = {"file:///dice": Dice()}
+    monkeypatch.setattr("training.evaluate.load_version", here.__getitem__)
+    monkeypatch.setattr("training.evaluate.version_record", lambda where: SimpleNamespace(weights_sha256="a" * 64))
+    monkeypatch.setattr("training.scoring._loaded", here.__getitem__)
+    monkeypatch.setattr(
+        "training.evaluate._run",  # a class of this test is not known to other processes
+        lambda task, calls, workers: enumerate(task(ray.get(call[0]), *call[1:]) for call in calls),
+    )
+    cards = []
+    for name in ("first", "second"):
+        torch.manual_seed(len(cards))  # what was drawn before does not matter
+        cards.append(
+            evaluate({"dice/1": "file:///dice"}, Pairs.open(str(folder)), str(tmp_path / name), metrics=["si_sdr"])
+        )
+    scores = scores_at(storage.normal(str(tmp_path / "first")))
+    dice = scores[scores["system"] == "dice/1"].dropna(subset="si_sdr")
+    assert sorted(set(dice["seed"])) == [0, 1, 2] and set(scores["seed"][scores["system"] == "unprocessed"]) == {0}
+    assert dice.groupby("row")["si_sdr"].nunique().eq(3).all()
+    assert dice[dice["seed"] == 0]["si_sdr"].nunique() == SPEAKERS * TAKES
+    (mean,) = (card.score("dice/1", "overall", "si_sdr").mean for card in cards[:1])
+    assert mean is not None and mean.n == SPEAKERS * TAKES and mean.mean == pytest.approx(dice["si_sdr"].mean())
+    assert [system.seeds for system in cards[0].systems] == [(0,), (0,), (0,), (0, 1, 2)]
+    assert cards[0] == cards[1]
+
+
 # ---- one row --------------------------------------------------------------------------------------------------------
 
 
@@ -357,26 +418,37 @@ def test_stereo_counts_by_its_first_channel(tmp_path: Path) -> None:
     assert mixture.sample_rate == 44_100 and np.array_equal(mixture.clean, left)
 
 
+class Split:
+    """One simulated row, of which only the labels are asked for."""
+
+    address, digest = "file:///c", "d"
+
+    def __init__(self, operations: tuple[AnyDegradation, ...], **row: str | None) -> None:
+        drawn = Row(index=0, id="test-0", split="test", case="noise", speech="s", operations=operations, **row)  # type: ignore[arg-type]
+        measured = Measured(samples=RATE, gain=1.0, peak=0.5, snr_db=3.5, rt60_s=0.4, cutoff_hz=3400.0)
+        self.entries = [Entry(row=drawn, measured=measured, clean=Span(offset=0, size=1), noisy=Span(offset=1, size=1))]
+
+    def read(self, index: int) -> Mixture:
+        raise NotImplementedError
+
+
 def test_labels_of_a_simulated_row_are_what_was_drawn_and_measured() -> None:
-    """Case, speaker, noise and room come from the row, the SNR from the measurement."""
-    row = Row(
-        index=0, id="test-0", split="test", case="noise", speech="s", speaker="anna", noise="rain", room="hall",
-        operations=(),
-    )  # fmt: skip
-    measured = Measured(samples=RATE, gain=1.0, peak=0.5, snr_db=3.5, rt60_s=0.4, cutoff_hz=3400.0)
-    entry = Entry(row=row, measured=measured, clean=Span(offset=0, size=1), noisy=Span(offset=1, size=1))
-
-    class Split:
-        address, digest, entries = "file:///c", "d", (entry,)
-
-        def read(self, index: int) -> Mixture:
-            raise NotImplementedError
-
-    (labels,) = labels_of(Split())
+    """Case, speaker, noise, room and what was done come from the row, the SNR from the measurement."""
+    band_limits = (BandLimit(cutoff_hz=3400.0), BandLimit(label="again", cutoff_hz=3500.0))
+    (labels,) = labels_of(Split(band_limits, speaker="anna", noise="rain", room="hall"))
     assert labels.model_dump() == {
         "id": "test-0", "case": "noise", "snr_db": 3.5, "speaker": "anna", "noise": "rain", "room": "hall",
-        "rt60_s": 0.4, "cutoff_hz": 3400.0, "speaker_group": None,
+        "rt60_s": 0.4, "cutoff_hz": 3400.0, "speaker_group": None, "source": None, "degradations": "band_limit",
+        "codec": None,
     }  # fmt: skip
+
+
+def test_a_row_of_the_sample_corpus_knows_age_source_and_codec() -> None:
+    """The last codec that the speech went through, the age of who speaks, and where the recording is from."""
+    codecs = (Codec(format="gsm"), Codec(label="again", format="opus"), BandLimit(cutoff_hz=3400.0))
+    (labels,) = labels_of(Split(codecs, speaker="so762_0003", noise=None, room=None))
+    assert (labels.codec, labels.speaker_group, labels.source) == ("opus", "child", "speechocean762")
+    assert labels.degradations == "codec+band_limit"
 
 
 # ---- the scorecard --------------------------------------------------------------------------------------------------
@@ -429,6 +501,17 @@ def test_a_gain_is_paired_and_its_interval_is_narrow() -> None:
     assert cell.gain.mean == pytest.approx(1.0, abs=0.05) and cell.gain.low > 0.8
     assert cell.mean.high - cell.mean.low > 5 * (cell.gain.high - cell.gain.low)
     assert not cell.worse
+
+
+def test_intervals_allow_for_rooms_that_utterances_share() -> None:
+    """Gains that differ from room to room are surer by no more than the number of rooms: as in the gate."""
+    scores = made_up({"dm": 1.0})
+    room = scores["row"].str.removeprefix("row").astype(int) // 8 % 3
+    scores.loc[scores["system"] == "dm", "si_sdr"] += room[scores["system"] == "dm"]
+    alone = score_of(scores, "dm", "reverb").gain
+    shared = score_of(scores.assign(room="room" + room.astype(str)), "dm", "reverb").gain
+    assert shared.clusters == (*alone.clusters, 3)
+    assert shared.high - shared.low > 2 * (alone.high - alone.low)
 
 
 def test_worse_is_flagged_where_the_interval_lies_below_zero() -> None:

@@ -1,11 +1,20 @@
 """Intervals: wide enough for utterances that share speakers and noise recordings."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
-from training.intervals import Bootstrap, Interval, clustered_interval
+from training.intervals import REPLICATES, Bootstrap, Interval
 
 SPEAKERS, NOISES, UTTERANCES = 10, 12, 150
+
+
+def clustered_interval(
+    values: np.ndarray, clusters: Sequence[Sequence[str | None]], seed: int, replicates: int = REPLICATES
+) -> Interval | None:
+    """The interval of these values alone."""
+    return Bootstrap(clusters, seed, replicates).interval(values)
 
 
 def shared(rng: np.random.Generator, mean: float = 0.0) -> tuple[np.ndarray, list[str], list[str]]:

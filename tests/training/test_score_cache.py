@@ -62,3 +62,19 @@ def test_a_failure_is_not_kept(cache: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert score(cache, ["si_sdr"])["failed"] == '{"si_sdr": "gave nan"}'
     monkeypatch.undo()
     assert score(cache, ["si_sdr"])["si_sdr"] == pytest.approx(20, abs=0.5)
+
+
+def test_other_weights_give_other_values(cache: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A metric that asks a network is kept by the network's own digest too, and its tokens'; the path is no matter."""
+    weights = tmp_path / "asr.pt"
+    monkeypatch.setenv("UNMUFFLE_ASR", str(weights))
+    metric = replace(METRICS["dwer"], measure=lambda *_: float(weights.stat().st_size))
+    monkeypatch.setitem(METRICS, "dwer", metric)
+    found = []
+    for content in (b"one", b"three", b"one"):
+        weights.write_bytes(content)
+        scored = score(cache, ["dwer"])
+        found.append((scored["dwer"], "dwer" in scored["took_s"]))
+    weights.with_suffix(".tokens").write_text("-")
+    found.append((3.0, "dwer" in score(cache, ["dwer"])["took_s"]))
+    assert found == [(3.0, True), (5.0, True), (3.0, False), (3.0, True)]

@@ -47,6 +47,23 @@ def test_harmless_rows_count_in_no_slice_but_their_own() -> None:
     }  # fmt: skip
 
 
+def test_what_was_done_is_a_slice_where_the_cases_do_not_say_it() -> None:
+    """Rows with reverberation are those of two cases; those with a band limit are a case already."""
+    found = members(
+        labels(
+            case=["noise", "reverb", "all", "narrow", "harmless_clean"],
+            degradations=["noise", "reverb", "reverb+noise", "band_limit", None],
+            codec=[None, "opus", "gsm", "opus", None],
+            source=["lj", "lj", None, "kathleen", "lj"],
+        )
+    )
+    kinds = ("with ", "codec: ", "source: ")
+    assert {name: rows for name, rows in found.items() if name.startswith(kinds)} == {
+        "with noise": [0, 2], "with reverb": [1, 2], "codec: gsm": [2], "codec: opus": [1, 3],
+        "source: kathleen": [3], "source: lj": [0, 1],
+    }  # fmt: skip
+
+
 def test_speakers_of_the_sample_corpus_are_children_or_adults_by_their_age() -> None:
     """A boy of six is a child; a speaker without an age is one of the two women; a stranger is in no group."""
     groups = speaker_groups()

@@ -1,6 +1,7 @@
 """Networks that some metrics ask: loaded from a local file, run on one thread, never downloaded."""
 
 import functools
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,26 @@ def network_at(variable: str, takes: str) -> Network:
     if not Path(path).is_file():
         raise MetricFailed(f"needs weights: {variable} names {path}, which is no file; expected {takes}")
     return load(path)
+
+
+def weights_sha256(variable: str | None) -> str | None:
+    """sha256 of the file that an environment variable names, and of `<same name>.tokens` where that lies beside it.
+
+    None where nothing is asked for, or no file is there. Values of other weights are other values.
+    """
+    named = os.environ.get(variable) if variable else None
+    files = [each for each in (Path(named), Path(named).with_suffix(".tokens")) if each.is_file()] if named else []
+    if not files:
+        return None
+    stamps = tuple((str(each), each.stat().st_mtime_ns, each.stat().st_size) for each in files)
+    return _sha256(stamps)
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256(stamps: tuple[tuple[str, int, int], ...]) -> str:
+    """Of the files, in order; times and sizes say whether they are still the same."""
+    digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path, _, _ in stamps]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=8)
