@@ -32,15 +32,15 @@ Family = Literal["butter", "cheby1", "ellip", "bessel", "polyphase", "soxr", "st
 class BandLimit(Degradation):
     """Low-pass the noisy waveform, without delay; the clean target stays full-band.
 
-    butter     -6 dB at the cutoff; at 120 dB per octave, 50 dB down at 1.4 times the cutoff
-    cheby1     0.2 dB of ripple up to the cutoff, then steeper than `butter`
-    ellip      the same ripple, then steepest, and never less than 120 dB down
-    bessel     -6 dB at the cutoff, the gentlest
-    polyphase  resampled to twice the cutoff (in steps of 100 Hz) and back, by SciPy's Kaiser-windowed filter
-    soxr       resampled to twice the cutoff and back, by soxr's HQ filter
-    stft       every bin at or above the cutoff is zero
+    butter     1.2   -6 dB at the cutoff
+    cheby1     1.1   0.2 dB of ripple up to the cutoff
+    ellip      1.05  the same ripple, and never less than 120 dB down above its transition
+    bessel     2.2   -6 dB at the cutoff
+    polyphase  1.2   resampled to twice the cutoff (in steps of 100 Hz) and back, by SciPy's Kaiser-windowed filter
+    soxr       1.0   resampled to twice the cutoff and back, by soxr's HQ filter
+    stft       1.1   every bin at or above the cutoff is zero
 
-    All have zero phase, so the pair stays aligned: the first four run forwards and backwards. `butter` is
+    Above so many times the cutoff the energy is more than 50 dB down (at 120 dB per octave; of white noise). All have zero phase, so the pair stays aligned: the first four run forwards and backwards. `butter` is
     audiomentations' filter, which would draw its own cutoff from the global `random`; its parameters are set and frozen
     by us instead. audiomentations has none of the others; they are SciPy's and soxr's.
 
@@ -120,7 +120,7 @@ def _zero_phase(sos: np.ndarray, samples: Waveform) -> Waveform:
 
 def _without_bins(samples: Waveform, sample_rate: int, cutoff_hz: float) -> Waveform:
     size = 2 ** round(np.log2(STFT_S * sample_rate))
-    stft = ShortTimeFFT(get_window("hann", size), hop=size // 4, fs=sample_rate)
+    stft = ShortTimeFFT(get_window("hann", size), hop=size // 2, fs=sample_rate)
     padded = np.pad(samples, (0, max(size - len(samples), 0)))
     spectrum = stft.stft(padded)
     spectrum[stft.f >= cutoff_hz] = 0.0

@@ -49,8 +49,17 @@ def _section(member: type[Degradation]) -> str:
     own = [name for name in member.model_fields if name not in Degradation.model_fields]
     for name in own:
         field = member.model_fields[name]
-        lines.append(f"| `{name}` | {shown(field.default)} | {' '.join((field.description or '').split())} |")
+        words = _words(field.annotation) if isinstance(field.default, str) else ()
+        default = shown(field.default) + (f" (of {', '.join(words)})" if words else "")
+        lines.append(f"| `{name}` | {default} | {' '.join((field.description or '').split())} |")
     return "\n".join(lines) + "\n"
+
+
+def _words(annotation: object) -> tuple[str, ...]:
+    """What a field with a choice of words may be."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return typing.get_args(annotation)
+    return tuple(word for part in typing.get_args(annotation) for word in _words(part))
 
 
 def shown(value: object) -> str:
@@ -60,13 +69,13 @@ def shown(value: object) -> str:
     if isinstance(value, OneOf):
         return "one of " + ", ".join(f"{each}" for each in value.values)
     if isinstance(value, Choice):
-        return f"one of the {value.of}"
+        return f"a recording of {value.of}" if value.of != "rir" else "an RIR"
     if isinstance(value, Drawable):
         return ", ".join(f"{name} {shown(getattr(value, name))}" for name in type(value).model_fields)
+    if isinstance(value, tuple) and len(set(value)) == 1:
+        return f"{len(value)} of ({shown(value[0])})"
     if isinstance(value, tuple):
-        return (
-            f"{len(value)} of ({shown(value[0])})" if value and len(set(value)) == 1 else ", ".join(map(shown, value))
-        )
+        return ", ".join(map(shown, value)) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
