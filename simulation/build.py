@@ -7,7 +7,8 @@ The number of workers, their order and their deaths leave no trace: Ray starts a
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -35,8 +36,8 @@ from simulation.planned import planned
 from simulation.provenance import keep_sources
 from simulation.render import RENDER_VERSION, Library, render
 from simulation.scenario import Scenario
-from simulation.shards import commit, committed, pack, publish, splits_name
-from simulation.sources import SPLITS, Split
+from simulation.shards import commit, look, pack, publish, reading, splits_name
+from simulation.sources import SPLITS, Split, located
 
 log = logging.getLogger(__name__)
 
@@ -101,14 +102,13 @@ def build(
     plan = planned(scenario, sources_digest)
     root = storage.join(storage.normal(store), "corpora", plan.name)
     with storage.writer_lock(root):
-        found = {split: _wanted(committed(at), plan, split) for split, at in _addresses(root).items()}
-        done = _complete(plan, root, found, workers, progress)
+        done, rendered = _complete(plan, root, workers, progress)
         records = {split: _record(plan, split, shards) for split, shards in done.items()}
         return replace(
             _finish(root, plan, records),
             quarantined=len(plan.sources.quarantined) + _quarantined_rows(records),
-            reused=sum(map(len, found.values())),
-            rendered=sum(map(len, done.values())) - sum(map(len, found.values())),
+            reused=sum(map(len, done.values())) - rendered,
+            rendered=rendered,
         )
 
 
@@ -118,7 +118,7 @@ def _overridden(scenario: Scenario, seed: int | None, hours: float | None, place
     changes: dict[str, Any] = {"size": size, "seed": scenario.seed if seed is None else seed}
     for name, place in places.items():
         place = place or getattr(scenario, name)
-        changes[name] = place if place == "sample" else storage.normal(place)
+        changes[name] = located(place)
     return Scenario.parse(scenario.model_dump(mode="json") | changes, f"scenario {scenario.name}")
 
 
@@ -126,32 +126,38 @@ def _addresses(root: str) -> dict[Split, str]:
     return {SPLITS[split]: address for split, address in split_addresses(root).items()}
 
 
-def _wanted(shards: Shards, plan: Plan, split: Split) -> Shards:
-    """Those that belong to the size asked for: a larger corpus may lie at the same address."""
-    count = shard_count(plan, split)
-    return {number: shard for number, shard in shards.items() if number < count}
-
-
 # ---- rendering ------------------------------------------------------------------------------------------------------
 
 
-def _complete(
-    plan: Plan, root: str, found: dict[Split, Shards], workers: int, progress: Progress | None
-) -> dict[Split, Shards]:
-    """The shards that were found, and those that were missing."""
-    missing = _missing(plan, found)
-    done = {split: dict(shards) for split, shards in found.items()}
-    total = sum(map(len, found.values())) + len(missing)
+def _complete(plan: Plan, root: str, workers: int, progress: Progress | None) -> tuple[dict[Split, Shards], int]:
+    """All shards, and how many of them were rendered now.
+
+    One listing tells what is missing, so that rendering begins at once; what is there is read meanwhile. A commit that
+    turns out to name another tar than the one beside it is a shard to render too, at the end.
+    """
+    addresses = _addresses(root)
+    counts = {split: shard_count(plan, split) for split in addresses}
+    seen = dict(zip(addresses, storage.in_parallel(look, addresses.values()), strict=True))
+    wanted = {split: seen[split].first(count) for split, count in counts.items()}
+    missing = _missing(plan, {split: there.finished for split, there in wanted.items()})
+    total = sum(counts.values())
     log.info("%s: %d of %d shards are there already.", root, total - len(missing), total)
     report = progress or (lambda done, total: None)
     report(total - len(missing), total)
-    for count, (split, number, shard) in enumerate(_rendered(plan, root, missing, workers), start=1):
+    done: dict[Split, Shards] = {split: {} for split in addresses}
+    with ExitStack() as stack:
+        found = {split: stack.enter_context(reading(there)) for split, there in wanted.items()}
+        for count, (split, number, shard) in enumerate(_rendered(plan, root, missing, workers), start=1):
+            done[split][number] = shard
+            report(total - len(missing) + count, total)
+        done = {split: lines() | done[split] for split, lines in found.items()}
+    late = _missing(plan, done)
+    for split, number, shard in _rendered(plan, root, late, workers):
         done[split][number] = shard
-        report(total - len(missing) + count, total)
-    return done
+    return done, len(missing) + len(late)
 
 
-def _missing(plan: Plan, found: dict[Split, Shards]) -> list[tuple[Split, int]]:
+def _missing(plan: Plan, found: Mapping[Split, Container[int]]) -> list[tuple[Split, int]]:
     """Split and number of the shards to render."""
     return [
         (split, number)

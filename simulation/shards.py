@@ -9,7 +9,10 @@ import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from simulation import audio, storage
 from simulation.degradations.base import Mixture
@@ -17,6 +20,9 @@ from simulation.errors import BadSetting, CorpusDamaged, NotReproducible, NotThe
 from simulation.manifest import CommittedShard, CorpusRecord, Entry, Measured, QuarantinedRow, Row, ShardRecord, Span
 
 TAR_HEADER_BYTES = 512
+
+READERS = 8
+"""Threads that read commit objects."""
 
 RECORD = "corpus.json"
 
@@ -113,14 +119,30 @@ def _check_tar(address: str, record: ShardRecord) -> None:
         raise CorpusDamaged(f"{address} differs from the digest in its name. Delete it and simulate again.")
 
 
-def listed(address: str) -> set[int]:
-    """Numbers of the shards below a split's address that look finished, by one listing: a commit and a tar lie there.
+@dataclass(frozen=True)
+class Look:
+    """What one listing of a split's address tells of its shards; no object was read."""
 
-    Enough to begin with those that do not. That a commit names just this tar, only `committed` says.
-    """
+    commits: dict[int, str]
+    """Address of each shard's commit object."""
+    tars: frozenset[str]
+    """Addresses of the tars."""
+
+    @property
+    def finished(self) -> set[int]:
+        """Shards that look finished: a commit and a tar. That the commit names just this tar, only reading it tells."""
+        return self.commits.keys() & {int(match[1]) for tar in self.tars if (match := TAR_NAME.search(tar))}
+
+    def first(self, count: int) -> "Look":
+        """The same for the first so many shards: a larger corpus may lie at the address."""
+        return Look({number: at for number, at in self.commits.items() if number < count}, self.tars)
+
+
+def look(address: str) -> Look:
+    """One listing of a split."""
     below = [stored.address for stored in storage.listing(address)]
-    commits = {int(match[1]) for name in below if (match := COMMIT_NAME.search(name))}
-    return commits & {int(match[1]) for name in below if (match := TAR_NAME.search(name))}
+    commits = {int(match[1]): name for name in below if (match := COMMIT_NAME.search(name))}
+    return Look(commits, frozenset(name for name in below if TAR_NAME.search(name)))
 
 
 def committed(address: str) -> dict[int, CommittedShard]:
@@ -128,16 +150,30 @@ def committed(address: str) -> dict[int, CommittedShard]:
 
     A shard whose tar is missing counts as unfinished: rendering it again puts the tar back.
     """
-    below = {stored.address for stored in storage.listing(address)}
-    commits = {int(match[1]): name for name in below if (match := COMMIT_NAME.search(name))}
-    numbers = sorted(commits)
-    found = storage.read_many(commits[number] for number in numbers)
-    records = {number: (data, parse_commit(data, commits[number])) for number, data in zip(numbers, found, strict=True)}
-    return {
-        number: committed_shard(data, record)
-        for number, (data, record) in records.items()
-        if storage.join(address, record.tar) in below
-    }
+    with reading(look(address)) as lines:
+        return lines()
+
+
+@contextmanager
+def reading(seen: Look) -> Iterator[Callable[[], dict[int, CommittedShard]]]:
+    """Read the commit objects of a listing while something else is done; call what is yielded to wait for the shards.
+
+    Raises `CorpusDamaged` where one is none. What was not read when the block ends is not read any more.
+    """
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="commits")
+    lines = {number: pool.submit(_finished, seen, number) for number in sorted(seen.commits)}
+    try:
+        yield lambda: {number: shard for number, line in lines.items() if (shard := line.result())}
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finished(seen: Look, number: int) -> CommittedShard | None:
+    """A shard by its commit object, if the tar that this names was listed too."""
+    data = storage.read(address := seen.commits[number])
+    record = parse_commit(data, address)
+    tar = storage.join(address.rpartition("/")[0], record.tar)
+    return committed_shard(data, record) if tar in seen.tars else None
 
 
 def parse_commit(data: bytes, address: str) -> ShardRecord:

@@ -205,6 +205,43 @@ def test_an_interrupted_build_is_invisible_and_goes_on(
     assert resumed.digest == build_tiny(str(tmp_path / "b"), scenario).digest
 
 
+@pytest.mark.usefixtures("without_ray")
+def test_a_shard_beside_which_another_tar_lies_is_rendered_again(tmp_path: Path, build_tiny: BuildTiny) -> None:
+    """One listing takes it for finished; the commit object, read meanwhile, names a tar that is gone."""
+    built = build_tiny(str(tmp_path))
+    tar = next(Path(built.splits["train"].address.removeprefix("file://")).glob("shard-000001-*.tar"))
+    tar.rename(tar.with_name(f"shard-000001-{'0' * 64}.tar"))
+    assert verify(built.address) == [f"file://{tar} is missing."]
+    again = build_tiny(str(tmp_path))
+    assert (again.digest, again.rendered, again.reused) == (built.digest, 1, 3)
+    assert verify(built.address) == []
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_rendering_begins_before_what_is_there_was_read(
+    tmp_path: Path, build_tiny: BuildTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many shards were committed: while one is rendered, none of the others has been answered yet."""
+    built = build_tiny(str(tmp_path))
+    for name in ("corpus.json", "shard-000001.json"):
+        Path(built.splits["train"].address.removeprefix("file://"), name).unlink()
+    begun, read = threading.Event(), storage.read
+
+    def late(address: str) -> bytes:
+        assert "shard-" not in address or begun.wait(30)
+        return read(address)
+
+    def beginning(*arguments: Any) -> Any:
+        begun.set()
+        return rendered(*arguments)
+
+    rendered = build_module._rendered
+    monkeypatch.setattr(storage, "read", late)
+    monkeypatch.setattr(build_module, "_rendered", beginning)
+    again = build_tiny(str(tmp_path))
+    assert (again.digest, again.rendered) == (built.digest, 1)
+
+
 # ---- stores and writers ----------------------------------------------------------------------------------------------
 
 
