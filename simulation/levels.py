@@ -72,6 +72,19 @@ def snr_gain(speech: Waveform, noise: Waveform, snr_db: float, sample_rate: int)
     return float(np.sqrt(_power_ratio(speech, noise, sample_rate) / from_db(snr_db)))
 
 
+def at_snr(speech: Waveform, noise: Waveform, snr_db: float, sample_rate: int) -> tuple[NDArray[np.float32], float]:
+    """The noise scaled to `snr_db` below the active level of `speech`, and the SNR that came of it.
+
+    Raises `BadAudio` where one of the two is silent.
+    """
+    for name, samples in (("speech", speech), ("noise", noise)):
+        _refuse_silence(name, samples)
+    active_power = _active_power(speech, sample_rate)
+    scaled = (noise * float(np.sqrt(active_power / _mean_power(noise) / from_db(snr_db)))).astype(np.float32)
+    _refuse_silence("noise", scaled)
+    return scaled, to_db(active_power / _mean_power(scaled))
+
+
 def measured_snr_db(speech: Waveform, noise: Waveform, sample_rate: int) -> float:
     """SNR of the two as they are: active level of `speech` less mean power of `noise`.
 
@@ -82,12 +95,16 @@ def measured_snr_db(speech: Waveform, noise: Waveform, sample_rate: int) -> floa
 
 def _power_ratio(speech: Waveform, noise: Waveform, sample_rate: int) -> float:
     for name, samples in (("speech", speech), ("noise", noise)):
-        if silent(samples):
-            raise BadAudio(
-                f"The {name} is silent ({rms_db(samples):.1f} dBFS), so there is no SNR. "
-                f"Expected at least {SILENT_BELOW_DB:.0f} dBFS over the length of the mixture."
-            )
+        _refuse_silence(name, samples)
     return _active_power(speech, sample_rate) / _mean_power(noise)
+
+
+def _refuse_silence(name: str, samples: Waveform) -> None:
+    if silent(samples):
+        raise BadAudio(
+            f"The {name} is silent ({rms_db(samples):.1f} dBFS), so there is no SNR. "
+            f"Expected at least {SILENT_BELOW_DB:.0f} dBFS over the length of the mixture."
+        )
 
 
 def _active_power(speech: Waveform, sample_rate: int) -> float:
@@ -111,10 +128,15 @@ def _threshold(held: NDArray[np.float64], energy: float) -> float:
     With the k-th highest value as threshold, k samples are active and the active power is energy / k. Where even the
     highest value is too far below (a lone click), the time around the click is what is active.
     """
-    descending = np.sort(held)[::-1]
-    active_power = energy / np.arange(1, len(held) + 1)
-    near_enough = np.flatnonzero(active_power <= from_db(MARGIN_DB) * descending**2)
-    return float(descending[near_enough[-1] if len(near_enough) else 0])
+    margin, values = from_db(MARGIN_DB), held
+    while len(values):
+        lowest, active_power = values.min(), energy / len(values)
+        if active_power <= margin * lowest**2:
+            return float(lowest)
+        # Whatever the threshold, no more samples are active than now: what lies below this bound cannot be it.
+        bound = np.sqrt(active_power / margin) * (1 - 1e-9)
+        values = values[values >= bound] if bound > lowest else values[values > lowest]
+    return float(held.max())
 
 
 def _energy(samples: Waveform) -> float:

@@ -1,6 +1,7 @@
 """Room impulse responses (RIRs): where the direct sound arrives, and what is measured on them."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,19 +28,26 @@ class Rir:
 
     @property
     def nbytes(self) -> int:
-        """Memory it takes."""
-        return self.samples.nbytes
+        """Memory it takes, with its normalised copy."""
+        return 2 * self.samples.nbytes
 
     @property
     def direct(self) -> NDArray[np.float32]:
         """The direct sound: from the start to 2.5 ms after its peak."""
         return self.samples[: self.onset + round(DIRECT_S * self.sample_rate) + 1]
 
+    @cached_property
     def normalised(self) -> "Rir":
         """Scaled so that the direct sound has unit energy and positive sign."""
         energy = float(np.sum(np.square(self.direct, dtype=np.float64)))
         scale = np.copysign(1.0 / np.sqrt(energy), self.samples[self.onset])
         return replace(self, samples=(self.samples * scale).astype(np.float32))
+
+    @cached_property
+    def measured(self) -> dict[str, float]:
+        """What a row in this room records: `drr_db`, and `rt60_s` where it can be measured."""
+        decay_s = rt60_s(self)
+        return {"drr_db": drr_db(self)} | ({} if decay_s is None else {"rt60_s": decay_s})
 
 
 def measured_rir(samples: NDArray[np.float32], sample_rate: int) -> Rir:

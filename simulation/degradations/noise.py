@@ -101,8 +101,8 @@ class AddNoise(Degradation):
 
     def apply(self, mixture: Mixture, recordings: Recordings) -> Mixture:
         """Noise on the noisy side only; records the realised `snr_db`."""
-        scaled = at_snr(mixture, self._sum(recordings, len(mixture.noisy)), number(self.snr_db))
-        snr_db = levels.measured_snr_db(mixture.noisy, scaled, mixture.sample_rate)
+        noise = self._sum(recordings, len(mixture.noisy))
+        scaled, snr_db = levels.at_snr(mixture.noisy, noise, number(self.snr_db), mixture.sample_rate)
         return replace(mixture, noisy=mixture.noisy + scaled, measured={**mixture.measured, "snr_db": snr_db})
 
     def _sum(self, recordings: Recordings, samples: int) -> Waveform:
@@ -126,16 +126,10 @@ class AddNoise(Degradation):
         return stretch
 
 
-def at_snr(mixture: Mixture, noise: Waveform, snr_db: float) -> Waveform:
-    """The noise, scaled to this SNR beneath the noisy side of the mixture as it stands."""
-    gain = levels.snr_gain(mixture.noisy, noise, snr_db, mixture.sample_rate)
-    return (noise * gain).astype(np.float32)
-
-
 def wrapped(noise: Waveform, offset: float, samples: int) -> Waveform:
     """`samples` samples of the noise from a share of its length on, going round as often as needed."""
     start = int(offset * len(noise)) % len(noise)
-    return np.take(noise, np.arange(start, start + samples), mode="wrap")
+    return np.resize(np.concatenate([noise[start:], noise[:start]]), samples)
 
 
 def cropped(noise: Waveform, offset: float, samples: int) -> Waveform:

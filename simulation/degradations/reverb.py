@@ -7,7 +7,7 @@ import numpy as np
 from scipy.signal import fftconvolve
 
 from simulation.degradations.base import Choice, Degradation, Mixture, Pick, Recordings, Waveform, recording_id
-from simulation.rir import DIRECT_S, Rir, drr_db, rt60_s
+from simulation.rir import DIRECT_S, Rir
 
 EARLY_S = 0.050
 """Reflections up to here after the direct sound are heard as part of it."""
@@ -38,16 +38,12 @@ class Reverberate(Degradation):
 
     def apply(self, mixture: Mixture, recordings: Recordings) -> Mixture:
         """Both sides move into the room; records the response's `rt60_s` (where it can be measured) and `drr_db`."""
-        rir = recordings.rir(recording_id(self.rir)).normalised()
-        measured = {"drr_db": drr_db(rir)}
-        decay_s = rt60_s(rir)
-        if decay_s is not None:
-            measured["rt60_s"] = decay_s
+        rir = recordings.rir(recording_id(self.rir)).normalised
         return replace(
             mixture,
             clean=convolve(mixture.clean, kept(rir, self.target)) if self.target != "dry" else mixture.clean,
             noisy=convolve(mixture.noisy, rir),
-            measured={**mixture.measured, **measured},
+            measured={**mixture.measured, **rir.measured},
         )
 
 

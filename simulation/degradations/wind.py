@@ -11,7 +11,6 @@ from scipy.interpolate import PchipInterpolator
 from simulation import levels
 from simulation.chance import generator
 from simulation.degradations.base import Degradation, Mixture, Recordings, Waveform, number
-from simulation.degradations.noise import at_snr
 from simulation.schema import Amount, Range
 
 LOWEST_HZ = 20.0
@@ -69,8 +68,8 @@ class AddWind(Degradation):
         """Wind on the noisy side only; records `snr_db` before ducking, and `ducking_db` where there is any."""
         samples, rate = len(mixture.noisy), mixture.sample_rate
         raw = wind(int(number(self.seed)), samples, rate, number(self.gusts_per_s), number(self.corner_hz))
-        scaled = at_snr(mixture, raw, number(self.snr_db))
-        measured = {"snr_db": levels.measured_snr_db(mixture.noisy, scaled, rate)}
+        scaled, snr_db = levels.at_snr(mixture.noisy, raw, number(self.snr_db), rate)
+        measured = {"snr_db": snr_db}
         speech = mixture.noisy
         if number(self.ratio) > 1.0:
             gain_db = self._ducking_db(scaled, rate)

@@ -168,3 +168,23 @@ def test_db_there_and_back(level_db: float) -> None:
     """to_db undoes from_db; both are about powers."""
     assert levels.to_db(levels.from_db(level_db)) == pytest.approx(level_db, abs=1e-9)
     assert levels.from_db(10.0) == pytest.approx(10.0)
+
+
+@given(seed=st.integers(0, 2**32 - 1), samples=st.integers(1, 3000), scale_db=st.floats(-60, 60))
+def test_the_threshold_is_the_lowest_that_solves_the_equation(seed: int, samples: int, scale_db: float) -> None:
+    """What elimination finds is, to the last bit, what sorting all values and trying each would find."""
+    rng = np.random.default_rng(seed)
+    held = np.round(rng.random(samples) ** 4, int(rng.integers(1, 9)))
+    energy = float(np.sum(held**2)) * levels.from_db(scale_db)
+    descending = np.sort(held)[::-1]
+    solves = np.flatnonzero(energy / np.arange(1, samples + 1) <= levels.from_db(levels.MARGIN_DB) * descending**2)
+    assert levels._threshold(held, energy) == descending[solves[-1] if len(solves) else 0]
+
+
+def test_at_snr_is_the_gain_and_the_measurement_in_one() -> None:
+    """Equal to `snr_gain` and then `measured_snr_db`, to the last bit."""
+    rng = np.random.default_rng(1)
+    speech, noise = (rng.standard_normal(8000).astype(np.float32) for _ in range(2))
+    scaled, snr_db = levels.at_snr(speech, noise, 7.0, 8000)
+    assert np.array_equal(scaled, (noise * levels.snr_gain(speech, noise, 7.0, 8000)).astype(np.float32))
+    assert snr_db == levels.measured_snr_db(speech, scaled, 8000) == pytest.approx(7.0, abs=1e-4)

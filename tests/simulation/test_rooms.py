@@ -164,7 +164,7 @@ def test_drr_of_a_known_response() -> None:
     samples = np.zeros(2000, np.float32)
     samples[100], samples[1500] = 1.0, 0.1
     assert drr_db(Rir(samples, 100, RATE)) == pytest.approx(20.0, abs=0.01)
-    assert drr_db(Rir(samples, 100, RATE).normalised()) == pytest.approx(20.0, abs=0.01)
+    assert drr_db(Rir(samples, 100, RATE).normalised) == pytest.approx(20.0, abs=0.01)
 
 
 # ---- image sources with a diffuse tail ------------------------------------------------------------------------------
