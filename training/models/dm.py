@@ -19,6 +19,7 @@ from training.models.layers import (
     TimeFrequencyBlock,
     at_least_single,
     normalised,
+    without_autocast,
 )
 from training.spectral import Stft, level_gain, magnitude
 
@@ -155,7 +156,7 @@ class Dm(Enhancer):
 
     def estimate(self, noisy: Float[Tensor, "batch samples"]) -> Estimate:
         """The enhanced waveform; with both branches, also `masked` and `mapped`."""
-        with torch.autocast(noisy.device.type, enabled=False):
+        with without_autocast(noisy):
             gain = level_gain(noisy)
             spectrum_BFT = self.stft(noisy * gain)
             noisy_BTF, phase_BTF = magnitude(spectrum_BFT, self.config.compression).mT, spectrum_BFT.angle().mT
@@ -164,7 +165,7 @@ class Dm(Enhancer):
         phase_BFT = (phase_BTF if self.phase_decoder is None else self.phase_decoder(z_BCTF)).mT
 
         def waveform(magnitude_BTF: Float[Tensor, "batch frames bins"]) -> Float[Tensor, "batch samples"]:
-            with torch.autocast(noisy.device.type, enabled=False):
+            with without_autocast(noisy):
                 spectrum = torch.polar(magnitude_BTF.mT ** (1 / self.config.compression), phase_BFT)
                 return self.stft.inverse(spectrum, noisy.shape[-1]) / gain
 

@@ -1,6 +1,7 @@
 """Blocks that several networks share: dense blocks, conformers, transformers, sub-pixel convolutions, sigmoids."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, TypeAlias
 
 import torch
@@ -251,6 +252,11 @@ class TimeFrequencyBlock(nn.Module):
 def at_least_single(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """The same numbers in 32 bits where they have 16: for angles, moduli and norms."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """In here operations keep the precision of their operands, whatever autocast says outside."""
+    return nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 class PhaseDecoder(nn.Module):

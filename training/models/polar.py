@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from training.models.base import Enhancer, Estimate, ModelConfig, Polar
+from training.models.layers import without_autocast
 from training.spectral import Stft, level_gain, magnitude, phase
 
 
@@ -58,7 +59,7 @@ class PolarEnhancer(Enhancer):
 
     def estimate(self, noisy: Float[Tensor, "batch samples"]) -> Estimate:
         """The enhanced waveform, and the spectrum that it was made from."""
-        with torch.autocast(noisy.device.type, enabled=False):
+        with without_autocast(noisy):
             gain = level_gain(noisy)
             heard = self.analysed(self.stft(noisy * gain))
         if self.config.retrieve_phase:
@@ -66,7 +67,7 @@ class PolarEnhancer(Enhancer):
         found = self.polar(heard)
         if self.config.retrieve_phase:
             found = Polar(heard.magnitude, found.phase)
-        with torch.autocast(noisy.device.type, enabled=False):
+        with without_autocast(noisy):
             enhanced = self.stft.inverse(self.synthesised(found), noisy.shape[-1]) / gain
         return Estimate(enhanced, {}, found)
 
