@@ -9,6 +9,7 @@ from simulation import storage
 from simulation.scenario import Scenario
 from simulation.scenarios import SCENARIOS
 from simulation.scenarios import scenario as by_name
+from simulation.sources import located
 
 if TYPE_CHECKING:
     from training.tracking import Tracking
@@ -28,7 +29,7 @@ def chosen(
         scenario = Scenario.parse(storage.read(storage.normal(name)), name)
     places = {"speech": speech or scenario.speech, "noise": noise or scenario.noise, "rirs": rirs or scenario.rirs}
     changes: dict[str, Any] = {"seed": seed or scenario.seed}
-    changes |= {kind: place if place == "sample" else storage.normal(place) for kind, place in places.items()}
+    changes |= {kind: located(place) for kind, place in places.items()}
     size = scenario.size.model_dump() | ({"train_hours": hours} if hours else {})
     return Scenario.parse(scenario.model_dump(mode="json") | changes | {"size": size}, f"scenario {name}")
 
@@ -57,6 +58,7 @@ def run(spec: SimulateSpec, stage: Stage) -> dict[str, Any]:
     """The stage: build, record in MLflow, answer with addresses and digests."""
     from components.record import recorded
     from simulation.build import build
+    from simulation.card import card
     from simulation.cluster import cluster
     from training.tracking import Tracking
 
@@ -74,6 +76,9 @@ def run(spec: SimulateSpec, stage: Stage) -> dict[str, Any]:
             progress=progress(f"simulate {name}"),
         )
         tracking.dataset(run_id, built.address, built.digest, "simulated")
+        measured = card(built.address, built.digest)
+        tracking.artifact(run_id, measured.page, "card.html")
+        tracking.artifact(run_id, measured.facts.canonical(), "card.json")
     return {"corpus": str(Input(address=built.address, sha256=built.digest)), "run_id": run_id}
 
 

@@ -107,7 +107,7 @@ def plan_digest(scenario: Scenario, sources_digest: str, seed: int, render_versi
 
 def draw(plan: Plan, split: Split, index: int) -> Row:
     """Row `index` of a split, every number in it. Costs the same for any index."""
-    case = plan.scenario.case_of(index)
+    case = plan.scenario.case_of(split, index)
     utterance = draw_utterance(plan, split, index)
     chance = Chance(plan.seed, split, index, "", plan.catalogue[split], utterance.group)
     operations = tuple(draw_steps(case.degradations, chance))

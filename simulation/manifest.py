@@ -72,6 +72,8 @@ class Measured(Schema):
     """Of the impulse response: direct to reverberant energy."""
     sir_db: float | None = None
     """Active speech level over that of the interfering talker, realised."""
+    hiss_snr_db: float | None = None
+    """Active speech level over mean hiss power, realised."""
     ducking_db: float | None = None
     """Mean gain of the speech beneath the wind; at most 0."""
     cutoff_hz: float | None = None

@@ -1,7 +1,8 @@
 """Scenarios: what a corpus is made of. Sources, cases of degradations with ranges, size and seed; the named ones.
 
 A case is a slice of the corpus: its degradations, in the order in which they happen. Row i's case is a pure function of
-i, by a fixed pattern that spreads the cases evenly, so every prefix of a corpus has nearly the asked shares.
+split and i, by a fixed pattern that spreads the cases evenly, so every prefix of a split has nearly the asked shares.
+The named scenarios are in `simulation/scenarios/`.
 """
 
 from functools import lru_cache
@@ -14,7 +15,7 @@ from simulation.degradations import AnyDegradation
 from simulation.degradations.base import Choice
 from simulation.rooms import RoomBank
 from simulation.schema import Schema
-from simulation.sources import Kind
+from simulation.sources import SPLITS, Kind, Split
 
 NAME = "^[a-z0-9_]+$"
 
@@ -29,6 +30,9 @@ class Case(Schema):
 
     share: int = Field(default=1, ge=1, le=1000)
     """Rows of this case to those of the others."""
+
+    splits: tuple[Split, ...] = ("train", "valid", "test")
+    """Splits in which it comes."""
 
     degradations: tuple[Step, ...] = Field(min_length=1)
     """In order of operation; names unique, since they key the draws."""
@@ -71,8 +75,8 @@ class Scenario(Schema):
     speech: str = "sample"
     noise: str = "sample"
     rirs: str = "sample"
-    """Source corpora: `sample` (shipped), a folder, a CSV manifest or a bucket prefix. No part of the identity: that is
-    what the source manifest's digest is for."""
+    """Source corpora: `sample` (shipped), a folder, a manifest, a bucket prefix, or `none`. No part of the identity,
+    since the source manifest's digest is."""
 
     narrow_sources: tuple[Kind, ...] = ()
     """Kinds of sources that may be recorded below `sample_rate`; of the others, such recordings are set aside. What is
@@ -100,19 +104,22 @@ class Scenario(Schema):
         return self
 
     @model_validator(mode="after")
+    def _every_split_has_a_case(self) -> "Scenario":
+        missing = [split for split in SPLITS if not any(split in case.splits for case in self.cases)]
+        if missing:
+            raise ValueError(f"no case comes in the split {missing[0]!r}; leave `splits` of one out, or name it there")
+        return self
+
+    @model_validator(mode="after")
     def _usable_at_the_sample_rate(self) -> "Scenario":
         for degradation in (each for case in self.cases for each in case.members):
             degradation.check(self.sample_rate)
         return self
 
-    @property
-    def pattern(self) -> tuple[int, ...]:
-        """Which case each row of a cycle belongs to."""
-        return _spread(tuple(case.share for case in self.cases))
-
-    def case_of(self, index: int) -> Case:
-        """The case of row `index`, in any split."""
-        return self.cases[self.pattern[index % len(self.pattern)]]
+    def case_of(self, split: Split, index: int) -> Case:
+        """The case of row `index` of a split."""
+        pattern = _spread(tuple(case.share if split in case.splits else 0 for case in self.cases))
+        return self.cases[pattern[index % len(pattern)]]
 
     def identity(self) -> dict[str, Any]:
         """What makes two corpora the same: all but their size, the seed (which may be overridden) and addresses."""
@@ -132,6 +139,6 @@ class Scenario(Schema):
 
 @lru_cache
 def _spread(shares: tuple[int, ...]) -> tuple[int, ...]:
-    """A cycle in which each case comes as often as its share says, as evenly as whole rows allow."""
+    """Which case each row of a cycle belongs to: each comes as often as its share says, as evenly as rows allow."""
     places = [((turn + 0.5) / share, case) for case, share in enumerate(shares) for turn in range(share)]
     return tuple(case for _, case in sorted(places))

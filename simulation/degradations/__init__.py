@@ -14,6 +14,7 @@ from simulation.degradations.codec import Codec
 from simulation.degradations.equalise import Equalise
 from simulation.degradations.expand import Expand
 from simulation.degradations.gain_steps import GainSteps
+from simulation.degradations.hiss import AddHiss
 from simulation.degradations.interferer import AddTalker
 from simulation.degradations.level import Level
 from simulation.degradations.noise import AddNoise
@@ -28,6 +29,7 @@ AnyDegradation = Annotated[
     | BandLimit
     | AddTalker
     | AddWind
+    | AddHiss
     | Clip
     | ClipQuantiles
     | Codec

@@ -4,10 +4,29 @@ from collections.abc import Callable
 
 from simulation.errors import UnknownName
 from simulation.scenario import Scenario
-from simulation.scenarios.sample import sample
+from simulation.scenarios.dm import dm
+from simulation.scenarios.renet import renet
+from simulation.scenarios.sample import sample, sample48
+from simulation.scenarios.ssi import ssi, ssi48
+from simulation.scenarios.urgent import urgent, urgent48
+from simulation.scenarios.voicebank_demand import voicebank_demand, voicebank_demand48
+from simulation.scenarios.voicefixer import voicefixer, voicefixer48
+from simulation.scenarios.whamr import whamr
 
 SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "sample": sample,
+    "sample48": sample48,
+    "renet": renet,
+    "dm": dm,
+    "voicebank_demand": voicebank_demand,
+    "voicebank_demand48": voicebank_demand48,
+    "whamr": whamr,
+    "voicefixer": voicefixer,
+    "voicefixer48": voicefixer48,
+    "urgent": urgent,
+    "urgent48": urgent48,
+    "ssi": ssi,
+    "ssi48": ssi48,
 }
 
 

@@ -11,6 +11,7 @@ Each kind is given as one of
 
 - `sample`: the corpus that ships with the project (`simulation/corpora/sample.py`); write `./sample` for a folder of
   that name;
+- `none`: no recordings of this kind, for scenarios that need none or simulate their rooms;
 - a folder or bucket prefix: every file below it with an ending of `audio.AUDIO_SUFFIXES`. A first folder named train,
   valid or test names the split. The next one names the group, so `<root>/<speaker>/<chapter>/1.wav` and
   `<root>/train/<speaker>/1.wav` both belong to `<speaker>`; a file in no such folder is a group of its own;
@@ -39,7 +40,7 @@ from simulation.sources.recordings import (
     SourceManifest,
     Split,
 )
-from simulation.sources.scanning import load, scan, scan_for
+from simulation.sources.scanning import load, located, scan, scan_for
 
 __all__ = [
     "KINDS",
@@ -51,6 +52,7 @@ __all__ = [
     "SourceManifest",
     "Split",
     "load",
+    "located",
     "scan",
     "scan_for",
 ]

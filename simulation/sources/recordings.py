@@ -64,6 +64,8 @@ class Quarantined(Schema):
 
     address: str
     reason: str
+    kind: str = ""
+    """What it was to be: speech, noise or rir."""
 
 
 class SourceManifest(Schema):

@@ -7,13 +7,22 @@ from typing import Protocol
 
 from simulation import audio, storage
 from simulation.corpora.sample import SAMPLE
-from simulation.errors import ManifestMismatch, TooManyQuarantined
+from simulation.errors import BadSetting, ManifestMismatch, TooManyQuarantined
 from simulation.sources.finding import Candidate, candidates_at, from_rows, table_rows
 from simulation.sources.measuring import Found, found_at
 from simulation.sources.recordings import KINDS, Kind, Probe, Quarantined, Recording, SourceManifest
 from simulation.sources.splitting import refuse_shared_groups, splits_of, without_copies
 
 log = logging.getLogger(__name__)
+
+WORDS = ("sample", "none")
+"""What may stand in place of an address: the corpus that ships with the project, no recordings of a kind."""
+
+SAMPLE_RATE = 16_000
+"""Of the shipped corpus, in Hz."""
+
+OPTIONS: dict[Kind, str] = {"speech": "--speech", "noise": "--noise", "rir": "--rirs"}
+"""What the command calls them."""
 
 Usable = list[tuple[Candidate, Found]]
 """Files that can be used, with what was found of them."""
@@ -37,16 +46,24 @@ def scan(
     recordings: list[Recording] = []
     quarantined: list[Quarantined] = []
     for kind, where in zip(KINDS, (speech, noise, rirs), strict=True):
+        if where == "none":
+            continue
         lowest_rate = 0 if kind in narrow else sample_rate
+        _refuse_narrow_sample(kind, where, lowest_rate)
         usable, bad = _shipped(kind, lowest_rate) if where == "sample" else _scan_kind(kind, where, lowest_rate)
         good, copies = without_copies(_in_splits(kind, where, usable))
-        bad += copies
+        bad = [one.model_copy(update={"kind": kind}) for one in (*bad, *copies)]
         _refuse_too_many(kind, where, len(good), bad, bad_share)
         if bad:
             log.warning("Set aside %d %s recordings of %s: %s", len(bad), kind, where, _first(bad))
         recordings += good
         quarantined += bad
     return SourceManifest(recordings=tuple(recordings), quarantined=tuple(quarantined))
+
+
+def located(place: str) -> str:
+    """The full address of sources, or the word that stands in its place."""
+    return place if place in WORDS else storage.normal(place)
 
 
 class Asking(Protocol):
@@ -163,6 +180,15 @@ def _in_splits(kind: Kind, where: str, usable: Usable) -> list[Recording]:
     ]
     refuse_shared_groups(kind, where, recordings)
     return recordings
+
+
+def _refuse_narrow_sample(kind: Kind, where: str, lowest_rate: int) -> None:
+    if where == "sample" and lowest_rate > SAMPLE_RATE:
+        raise BadSetting(
+            f"The sample corpus is recorded at {SAMPLE_RATE} Hz, and this corpus is to have {lowest_rate} Hz. Give"
+            f" {kind} recordings of your own ({OPTIONS[kind]} FOLDER), or copy the scenario from `unmuffle scenarios"
+            f" --json` and name {kind!r} in its narrow_sources: it is resampled up, with nothing above its old band."
+        )
 
 
 def _refuse_too_many(kind: Kind, where: str, good: int, bad: list[Quarantined], bad_share: float) -> None:

@@ -158,7 +158,7 @@ def test_shares_are_exact_in_every_cycle_and_near_in_every_prefix(shares: list[i
     cases = tuple(Case(name=f"c{i}", share=share, degradations=(AddNoise(),)) for i, share in enumerate(shares))
     size = Size(train_hours=1.0, valid_rows=1, test_rows=1)
     drawn = Scenario(name="s", cases=cases, size=size)
-    names = [drawn.case_of(index).name for index in range(3 * sum(shares))]
+    names = [drawn.case_of("train", index).name for index in range(3 * sum(shares))]
     assert Counter(names) == {f"c{i}": 3 * share for i, share in enumerate(shares)}
     for i, share in enumerate(shares):
         counts = np.cumsum([name == f"c{i}" for name in names])
