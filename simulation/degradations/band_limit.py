@@ -40,9 +40,10 @@ class BandLimit(Degradation):
     soxr       1.0   resampled to twice the cutoff and back, by soxr's HQ filter
     stft       1.1   every bin at or above the cutoff is zero
 
-    Above so many times the cutoff the energy is more than 50 dB down (at 120 dB per octave; of white noise). All have zero phase, so the pair stays aligned: the first four run forwards and backwards. `butter` is
-    audiomentations' filter, which would draw its own cutoff from the global `random`; its parameters are set and frozen
-    by us instead. audiomentations has none of the others; they are SciPy's and soxr's.
+    Above so many times the cutoff, the energy is more than 50 dB down (of white noise, at 120 dB per octave). All have
+    zero phase, so the pair stays aligned: the first four run forwards and backwards. `butter` is audiomentations'
+    filter, which would draw its own cutoff from the global `random`; its parameters are set and frozen by us instead.
+    audiomentations has none of the others; they are SciPy's and soxr's.
 
     Source: the low-pass of VoiceFixer's training configuration (order 2 to 10 of the first four, polyphase and STFT;
     its ripple and attenuation are not copied), and the resampling of the URGENT challenges (to 8 to 44.1 kHz, by four
