@@ -33,6 +33,7 @@ def evaluate(
     corpus: str,
     gate_corpus: str,
     use: str,
+    policy: str,
     store: str,
     run_key: str,
 ) -> str:
@@ -41,7 +42,7 @@ def evaluate(
     from components.specs import Input
 
     gate = gate_of(Input.of(corpus), store, use, gate_corpus)
-    return str(scored(tuple(Input.of(model) for model in models), gate, use, store, run_key))
+    return str(scored(tuple(Input.of(model) for model in models), gate, use, store, run_key, policy))
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -49,6 +50,7 @@ def promote(
     scorecard: str,
     candidates: List[str],  # noqa: UP006
     use: str,
+    policy: str,
     store: str,
     run_key: str,
 ) -> str:
@@ -57,4 +59,4 @@ def promote(
     from components.specs import Input
 
     models = tuple(Input.of(candidate) for candidate in candidates)
-    return decided(Input.of(scorecard), models, use, store, run_key)
+    return decided(Input.of(scorecard), models, use, store, run_key, policy)

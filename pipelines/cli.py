@@ -52,6 +52,9 @@ INTERRUPTED = 128 + signal.SIGINT
 Json = Annotated[bool, typer.Option("--json", help="Answer as JSON, for machines.")]
 StoreOption = Annotated[str, typer.Option("--store", help="A folder or s3://bucket/prefix. Default: the home's store.")]
 UseOption = Annotated[str, typer.Option("--use", help="What the model is for; each use has one champion.")]
+PolicyOption = Annotated[
+    str, typer.Option("--policy", help="What it takes to win: quality, realtime, or a JSON file. Default: the use's.")
+]
 HoursOption = Annotated[float, typer.Option(min=0.0, help="Hours of training audio; 0: the scenario's own size.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every number that is drawn; 0: the scenario's own.")]
 CorpusArgument = Annotated[str, typer.Argument(help="Address of a corpus or of one of its splits.")]
@@ -124,6 +127,7 @@ def run(
         str, typer.Option(help="<address>#<digest> to gate on. Default: the use's pinned one.")
     ] = "",
     use: UseOption = "denoise-16k",
+    policy: PolicyOption = "",
     hours: HoursOption = 0.0,
     seed: SeedOption = 0,
     store: StoreOption = "",
@@ -135,7 +139,9 @@ def run(
     from pipelines.summary import outcome
 
     names = tuple(name.strip() for name in recipes.split(",") if name.strip())
-    request = Request(scenario=scenario, recipes=names, gate_corpus=gate_corpus, use=use, hours=hours, seed=seed)
+    request = Request(
+        scenario=scenario, recipes=names, gate_corpus=gate_corpus, use=use, policy=policy, hours=hours, seed=seed
+    )
     show = partial(print, file=sys.stderr, flush=True)  # this very stream: during the run, sys.stderr is a log file
     run_here(request, _home(), _store(store), show, lambda address: _print(outcome(address), as_json), again=again)
 
@@ -269,16 +275,32 @@ def evaluate(
 @app.command()
 def compare(
     model: Annotated[list[str], typer.Argument(help="Two or more: champion, dm/3, or addresses of versions' folders.")],
-    metric: Annotated[str, typer.Option(help="Metric to rank by (see `unmuffle metrics`).")] = "si_sdr",
+    metric: Annotated[str, typer.Option(help="Metric to rank by. Default: the policy's main one.")] = "",
     gate_corpus: Annotated[str, typer.Option(help="<address>#<digest>. Default: the use's pinned one.")] = "",
     use: UseOption = "denoise-16k",
+    policy: PolicyOption = "",
     store: StoreOption = "",
     as_json: Json = False,
 ) -> None:
     """Rank versions on the gate corpus, with paired intervals and how often each comes first."""
     from pipelines.compare import compare as compared
 
-    _print(compared(model, gate_corpus, metric, use, _store(store)), as_json)
+    _print(compared(model, gate_corpus, metric, use, _store(store), policy), as_json)
+
+
+@app.command()
+def aa(
+    model: Annotated[list[str], typer.Argument(help="Two seeds of one recipe, or a recipe that was trained twice.")],
+    gate_corpus: Annotated[str, typer.Option(help="<address>#<digest>. Default: the use's pinned one.")] = "",
+    use: UseOption = "denoise-16k",
+    policy: PolicyOption = "",
+    store: StoreOption = "",
+    as_json: Json = False,
+) -> None:
+    """How often the gate would promote one of two versions that are equally good, on its very corpus."""
+    from pipelines.compare import false_promotions
+
+    _print(false_promotions(model, gate_corpus, use, _store(store), policy), as_json)
 
 
 @app.command()
@@ -286,6 +308,7 @@ def promote(
     model: Annotated[list[str], typer.Argument(help="Candidates: dm/3, or addresses of registered versions.")],
     gate_corpus: Annotated[str, typer.Option(help="<address>#<digest>. Default: the use's pinned one.")] = "",
     use: UseOption = "denoise-16k",
+    policy: PolicyOption = "",
     store: StoreOption = "",
     as_json: Json = False,
 ) -> None:
@@ -293,7 +316,7 @@ def promote(
     from pipelines.judge import gate
     from pipelines.summary import outcome
 
-    _print(outcome(gate(model, gate_corpus, use, _store(store))), as_json)
+    _print(outcome(gate(model, gate_corpus, use, _store(store), policy)), as_json)
 
 
 @app.command()

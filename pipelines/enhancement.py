@@ -31,6 +31,7 @@ def retrain(
     recipes: List[str] = ["dm_smoke", "gru_smoke"],  # noqa: UP006, B006  a default that kfp writes into the YAML
     gate_corpus: str = "",
     use: str = "denoise-16k",
+    policy: str = "",
     hours: float = 0.0,
     seed: int = 0,
     store: str = "",
@@ -44,6 +45,7 @@ def retrain(
         recipes: names from the cookbook; all of them are gated together.
         gate_corpus: "<address>#<digest>" of the corpus the gate scores on; empty takes the one pinned for the use.
         use: what the models are for; each use has one champion.
+        policy: what it takes to become champion: a policy's name, or the address of one as JSON; empty: the use's own.
         hours: hours of training audio; 0 takes the scenario's own size.
         seed: seed of the corpus.
         store: address of the object store.
@@ -57,10 +59,18 @@ def retrain(
         corpus=corpus.output,
         gate_corpus=gate_corpus,
         use=use,
+        policy=policy,
         store=store,
         run_key=run_key,
     )
-    verdict = promote(scorecard=scorecard.output, candidates=versions.output, use=use, store=store, run_key=run_key)
+    verdict = promote(
+        scorecard=scorecard.output,
+        candidates=versions.output,
+        use=use,
+        policy=policy,
+        store=store,
+        run_key=run_key,
+    )
     for step in (corpus, versions, scorecard, verdict):
         step.set_caching_options(False)  # stages answer by their own keys; KFP's cache cannot see the store
     return verdict.output

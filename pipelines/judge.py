@@ -9,6 +9,7 @@ from components.evaluate import gate_of, pinned, scored
 from components.promote import decided
 from components.record import version_at
 from components.specs import Input
+from serving.policy import policy_for
 from simulation import storage
 from simulation.cluster import cluster
 from simulation.errors import BadSetting, NotThere
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 def score(models: Sequence[str], corpus: str, pairs: str, out: str, use: str) -> Any:
     """Score models on the test split of a corpus, or on pairs; returns the scorecard."""
-    from simulation.corpus import Corpus
+    from simulation.virtual import open_corpus
     from training.evaluate import evaluate
     from training.pairs import Pairs
     from training.score_cache import FOLDER
 
-    readable = Pairs.open(pairs) if pairs else Corpus.open(_test_split(corpus))
+    readable = Pairs.open(pairs) if pairs else open_corpus(_test_split(corpus))
     tracking = Tracking()
     found = [tracking.resolve(model, use) for model in models]
     systems = {version_at(tracking, use, version.address).name: version.address for version in found}
@@ -43,9 +44,10 @@ def score(models: Sequence[str], corpus: str, pairs: str, out: str, use: str) ->
         )
 
 
-def gate(models: Sequence[str], gate_corpus: str, use: str, store: str) -> str:
+def gate(models: Sequence[str], gate_corpus: str, use: str, store: str, policy: str = "") -> str:
     """Score registered versions beside the champion, and promote the winner, if there is one; returns the address
-    of the result."""
+    of the result. `policy` is a name or a file; empty takes the use's own."""
+    policy_for(use, policy)  # one that does not exist is known before anything is scored
     tracking = Tracking()
     versions = [tracking.resolve(model, use) for model in models]
     unregistered = [version.address for version in versions if not version.version]
@@ -57,8 +59,8 @@ def gate(models: Sequence[str], gate_corpus: str, use: str, store: str) -> str:
     candidates = tuple(Input(address=version.address, sha256=version.weights_sha256) for version in versions)
     corpus = gate_asked(gate_corpus, use, store)
     with cluster():
-        scorecard = scored(candidates, corpus, use, store)
-        return decided(scorecard, candidates, use, store)
+        scorecard = scored(candidates, corpus, use, store, policy=policy)
+        return decided(scorecard, candidates, use, store, policy=policy)
 
 
 def roll_back(use: str, store: str) -> Any:
@@ -86,9 +88,13 @@ def gate_asked(asked: str, use: str, store: str) -> Input:
 def _test_split(address: str) -> str:
     """The split itself, or the test split of a corpus's root."""
     from simulation.corpus import RECORD
+    from simulation.sources import SPLITS
 
-    address = storage.normal(address)
-    return address if storage.exists(storage.join(address, RECORD)) else storage.join(address, "test")
+    address, inside = storage.normal(address), storage.join(storage.normal(address), "test")
+    if storage.exists(storage.join(address, RECORD)):
+        return address
+    named = address.rpartition("/")[2] in SPLITS  # of a plan, which has no record in its splits
+    return address if named and not storage.exists(storage.join(inside, RECORD)) else inside
 
 
 def enhance_with(model: str, use: str, inputs: Sequence[Path], out: Path) -> "Enhanced":

@@ -21,6 +21,7 @@ from components.evaluate import pinned
 from components.simulate import chosen
 from components.specs import is_address
 from components.train import named_recipe
+from serving.policy import policy_for
 from simulation import storage
 from simulation.cluster import cluster
 from simulation.errors import BadSetting, NotThere, UnmuffleError
@@ -38,6 +39,7 @@ class Request(Schema):
     recipes: tuple[str, ...]
     gate_corpus: str = ""
     use: str
+    policy: str = ""
     hours: float = 0.0
     seed: int = 0
     again: int = 0
@@ -96,6 +98,7 @@ def _narrated_run(request: Request, store: str, logs: Path, show: Callable[[str]
 def _checked(request: Request) -> Request:
     """The request with full addresses, so that its key is its own; names that do not exist are refused here."""
     known_use(request.use)
+    policy_for(request.use, request.policy)
     chosen(request.scenario, hours=request.hours, seed=request.seed)
     if not request.recipes:
         raise BadSetting("No recipe is named. Give --recipes dm_smoke,gru_smoke; `unmuffle recipes` lists them.")
@@ -107,6 +110,7 @@ def _checked(request: Request) -> Request:
         "scenario": _full(request.scenario),
         "recipes": tuple(map(_full, request.recipes)),
         "gate_corpus": pinned(request.gate_corpus),
+        "policy": _full(request.policy),
     }
     return request.model_copy(update=full)
 

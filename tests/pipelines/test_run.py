@@ -9,8 +9,9 @@ from components import stage
 from components.compute import MARK
 from pipelines import run
 from pipelines.run import Request, run_here
+from serving.policy import POLICIES
 from simulation import storage
-from simulation.errors import StorageError, UnmuffleError
+from simulation.errors import StorageError, UnknownName, UnmuffleError
 from simulation.home import Home
 from simulation.scenarios.sample import sample
 from training.cookbook import gru_smoke
@@ -20,7 +21,14 @@ REQUEST = Request(scenario="sample", recipes=("gru_smoke",), use="denoise-16k")
 
 def test_the_same_request_has_the_same_key_and_another_one_has_not() -> None:
     """Asking twice continues one MLflow run; asking for something else begins another."""
-    changes = ({"seed": 1}, {"hours": 1.0}, {"again": 1}, {"recipes": ("dm_smoke",)}, {"gate_corpus": "a#b"})
+    changes = (
+        {"seed": 1},
+        {"hours": 1.0},
+        {"again": 1},
+        {"recipes": ("dm_smoke",)},
+        {"gate_corpus": "a#b"},
+        {"policy": "quality"},
+    )
     keys = {REQUEST.model_copy(update=change).key() for change in changes}
     assert REQUEST.key() == REQUEST.model_copy().key()
     assert len(keys | {REQUEST.key()}) == len(changes) + 1
@@ -40,9 +48,18 @@ def test_documents_are_named_in_full_before_anything_else(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     Path("mine.json").write_bytes(sample().canonical())
     Path("gru.json").write_bytes(gru_smoke().canonical())
-    checked = run._checked(REQUEST.model_copy(update={"scenario": "mine.json", "recipes": ("gru.json", "gru_smoke")}))
+    Path("strict.json").write_bytes(POLICIES["quality"].canonical())
+    asked = {"scenario": "mine.json", "recipes": ("gru.json", "gru_smoke"), "policy": "strict.json"}
+    checked = run._checked(REQUEST.model_copy(update=asked))
     assert checked.scenario == storage.normal(str(tmp_path / "mine.json"))
+    assert checked.policy == storage.normal(str(tmp_path / "strict.json"))
     assert checked.recipes == (storage.normal(str(tmp_path / "gru.json")), "gru_smoke")
+
+
+def test_a_policy_that_does_not_exist_is_known_before_anything_is_trained() -> None:
+    """Not when the gate is reached, hours later."""
+    with pytest.raises(UnknownName, match="no policy named 'cheap'"):
+        run._checked(REQUEST.model_copy(update={"policy": "cheap"}))
 
 
 def test_again_looks_for_the_request_as_it_was_finished(
