@@ -21,13 +21,16 @@ import soundfile
 from simulation import errors, storage
 from simulation.cluster import fraction
 from simulation.corpus import split_addresses
+from simulation.degradations.base import Mixture
 from simulation.draw import Plan, draw, shard_count, shard_rows
 from simulation.errors import BadAudio, TooManyQuarantined, UnmuffleError
 from simulation.manifest import (
     MOST_QUARANTINED,
     CommittedShard,
     CorpusRecord,
+    Measured,
     QuarantinedRow,
+    Row,
     ShardRecord,
     Splits,
     prefix_digests,
@@ -230,14 +233,17 @@ class _Renderer:
 
 def render_shard(plan: Plan, split: Split, number: int, library: Library) -> tuple[bytes, ShardRecord]:
     """Draw, render and pack the rows of a shard; pure. Rows that cannot be rendered are recorded with their reason."""
-    rendered, quarantined = [], []
-    for index in shard_rows(plan, number):
-        row = draw(plan, split, index)
-        try:
-            rendered.append((row, *render(row, plan.scenario, library)))
-        except BadAudio as error:
-            quarantined.append(QuarantinedRow(id=row.id, reason=str(error)))
-    return pack(number, rendered, quarantined, plan.scenario.bit_depth)
+    quarantined: list[QuarantinedRow] = []
+
+    def rendered() -> Iterator[tuple[Row, Mixture, Measured]]:
+        for index in shard_rows(plan, number):
+            row = draw(plan, split, index)
+            try:
+                yield row, *render(row, plan.scenario, library)
+            except BadAudio as error:
+                quarantined.append(QuarantinedRow(id=row.id, reason=str(error)))
+
+    return pack(number, rendered(), quarantined, plan.scenario.bit_depth)
 
 
 # ---- finishing ------------------------------------------------------------------------------------------------------

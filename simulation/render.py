@@ -33,8 +33,11 @@ CEILING = 0.99
 DIGITS = 4
 """Measured values are recorded with so many decimals: enough to read, too few to differ between machines."""
 
-KEPT_BYTES = 256 * 2**20
-"""Samples that a library keeps in memory."""
+KEPT_BYTES = 128 * 2**20
+"""Recordings that a library keeps in memory: half an hour at 16 kHz, however many there are."""
+
+KEPT_RIR_BYTES = 64 * 2**20
+"""Impulse responses that it keeps."""
 
 
 def render(row: Row, scenario: Scenario, recordings: Recordings) -> tuple[Mixture, Measured]:
@@ -76,8 +79,8 @@ class Library:
         self._manifest = manifest
         self._scenario = scenario
         self._seed = seed
-        self._samples: _Kept[Waveform] = _Kept()
-        self._rirs: _Kept[Rir] = _Kept()
+        self._samples: _Kept[Waveform] = _Kept(KEPT_BYTES)
+        self._rirs: _Kept[Rir] = _Kept(KEPT_RIR_BYTES)
 
     def samples(self, recording: str) -> Waveform:
         """The recording with this id, mono, at the corpus's sample rate; read-only."""
@@ -116,7 +119,7 @@ Kept = TypeVar("Kept", bound=_HasBytes)
 class _Kept(Generic[Kept]):
     """The most recently used values, up to a number of bytes (and always the last one)."""
 
-    def __init__(self, limit_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._bytes = 0
         self._values: OrderedDict[str, Kept] = OrderedDict()

@@ -54,16 +54,17 @@ def pack(
     quarantined: Sequence[QuarantinedRow],
     bit_depth: int,
 ) -> tuple[bytes, ShardRecord]:
-    """The tar of these rows and the record that goes with it; equal rows give equal bytes."""
+    """The tar of these rows and the record that goes with it; equal rows give equal bytes.
+
+    Rows are encoded as they come, so `rendered` may render them one by one, and `quarantined` may grow meanwhile.
+    """
+    encoded = [(row, measured, *_encoded(mixture, bit_depth)) for row, mixture, measured in rendered]
     buffer = io.BytesIO()
     entries = []
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for row, mixture, measured in sorted(rendered, key=lambda one: one[0].id):
-            spans = {
-                side: _add(tar, f"{row.id}.{side}.flac", audio.encode_flac(samples, mixture.sample_rate, bit_depth))
-                for side, samples in (("clean", mixture.clean), ("noisy", mixture.noisy))
-            }
-            entries.append(Entry(row=row, measured=measured, clean=spans["clean"], noisy=spans["noisy"]))
+        for row, measured, clean, noisy in sorted(encoded, key=lambda one: one[0].id):
+            spans = [_add(tar, f"{row.id}.{side}.flac", data) for side, data in (("clean", clean), ("noisy", noisy))]
+            entries.append(Entry(row=row, measured=measured, clean=spans[0], noisy=spans[1]))
     data = buffer.getvalue()
     sha256 = hashlib.sha256(data).hexdigest()
     record = ShardRecord(
@@ -75,6 +76,11 @@ def pack(
         quarantined=tuple(quarantined),
     )
     return data, record
+
+
+def _encoded(mixture: Mixture, bit_depth: int) -> tuple[bytes, bytes]:
+    clean, noisy = (audio.encode_flac(side, mixture.sample_rate, bit_depth) for side in (mixture.clean, mixture.noisy))
+    return clean, noisy
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Span:

@@ -41,7 +41,7 @@ def readers(corpus: Mixtures, count: int, seed: int, samples: int) -> Iterator[R
             yield read
         except BrokenProcessPool:
             raise UnmuffleError(
-                "A process that renders rows for training was killed, most likely for memory: each keeps up to 0.6 GB."
+                "A process that renders rows for training was killed, most likely for memory: each keeps up to 0.4 GB."
                 " Give the run fewer CPUs a worker (UNMUFFLE_COMPUTE), or build the corpus without --virtual."
             ) from None
         finally:
