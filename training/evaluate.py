@@ -85,6 +85,7 @@ def evaluate(
     out = storage.normal(out)
     described = _described(systems, champion, metrics)
     quarantined = set_aside(corpus)
+    own = len(corpus.entries)
     corpus = WithHarmless(corpus, harmless) if harmless else corpus
     labels = labels_of(corpus)
     storage.delete(storage.join(out, "scorecard.json"))
@@ -95,7 +96,8 @@ def evaluate(
         scorecard = Scorecard(
             corpus=corpus.address,
             corpus_digest=corpus.digest,
-            rows=len(labels),
+            rows=own,
+            harmless_rows=len(labels) - own,
             quarantined=quarantined,
             systems=described,
             champion=champion,

@@ -21,8 +21,8 @@ from training.slices import MAIN_KINDS, slices_of
 
 PICKS = 2
 """Best, and worst, utterances of each slice; fewer where they would not fit."""
-PAGE_BYTES = 11_500_000
-"""Sound and pictures of one page."""
+PAGE_BYTES = 15_000_000
+"""Sound and pictures of one page, which a mail may still carry."""
 EXCERPT_S = 6.0
 """Longer utterances are heard from the start up to here."""
 
@@ -120,7 +120,10 @@ def contest(scorecard: Scorecard) -> Contest:
 
 
 def picks(scorecard: Scorecard, scores: pd.DataFrame, count: int = PICKS) -> list[SlicePicks]:
-    """The rows of each main slice on which the challenger gains least, and most; no row is at both ends."""
+    """The rows of each main slice on which the challenger gains least, and most; no row is at both ends.
+
+    Of rows to do no harm on, the worst one alone: nobody gains there.
+    """
     metric, sides = scorecard.leading_metric(), contest(scorecard)
     sign = 1.0 if metric.higher_is_better else -1.0
     lines = averaged(scores, [metric.name])
@@ -131,8 +134,9 @@ def picks(scorecard: Scorecard, scores: pd.DataFrame, count: int = PICKS) -> lis
     for part, mask in slices_of(tables[REFERENCE]).items():
         ranked = gains[mask].dropna().sort_values(kind="stable")
         if part.kind in MAIN_KINDS and len(ranked):
-            least = min(count, (len(ranked) + 1) // 2)
-            worst, best = ranked.iloc[:least], ranked.iloc[least:][::-1][:count]
+            ends = (1, 0) if part.kind == "harmless" else (count, count)
+            least = min(ends[0], (len(ranked) + 1) // 2)
+            worst, best = ranked.iloc[:least], ranked.iloc[least:][::-1][: ends[1]]
             found.append(SlicePicks(part.name, _picked(worst), _picked(best)))
     return found
 

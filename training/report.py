@@ -97,7 +97,8 @@ def _heat_map(scorecard: Scorecard, note: MetricNote) -> dict[str, Any]:
         (part, [getattr(scorecard.score(name, part.name, note.name), field) for name, field, _ in columns])
         for part in scorecard.slices
     ]
-    largest = max((abs(gain.mean) for _, gains in lines for gain in gains if gain is not None), default=0.0) or 1.0
+    own = (gains for part, gains in lines if part.kind != "harmless")  # clean input, at 100 dB, would pale the others
+    largest = max((abs(gain.mean) for gains in own for gain in gains if gain is not None), default=0.0) or 1.0
     return {
         "note": note,
         "titles": [(name, against) for name, _, against in columns],
@@ -117,14 +118,17 @@ def _heat_columns(scorecard: Scorecard) -> Iterator[tuple[str, str, str]]:
 
 
 def _heat(gain: Interval | None, largest: float, note: MetricNote) -> dict[str, Any] | None:
-    """One cell: the number, which colour and how much of it (percent), and whether its interval spans 0."""
+    """One cell: the number, which colour and how much of it (percent), and whether its interval spans 0.
+
+    Slices to do no harm in are no part of the scale: what lies beyond it has the full colour.
+    """
     if gain is None:
         return None
     low, high = gain.low, gain.high
     return {
         "text": format(gain.mean, f"+.{digits(note)}f"),
         "kind": "better" if gain.mean > 0 else "worse",
-        "percent": round(HEAT_PERCENT * abs(gain.mean) / largest),
+        "percent": min(HEAT_PERCENT, round(HEAT_PERCENT * abs(gain.mean) / largest)),
         "sure": low is not None and high is not None and (low > 0 or high < 0),
         "interval": "no interval" if low is None or high is None else f"95 % interval {low:+.3f} to {high:+.3f}",
     }
@@ -132,7 +136,8 @@ def _heat(gain: Interval | None, largest: float, note: MetricNote) -> dict[str, 
 
 def _slice_table(scorecard: Scorecard, note: MetricNote) -> dict[str, Any]:
     """One metric: a line a slice, a column a system."""
-    scale = _scale(scorecard.scores, note.name)
+    own = {part.name for part in scorecard.slices if part.kind != "harmless"}
+    scale = _scale([score for score in scorecard.scores if score.slice in own], note.name)
     lines = [
         {
             "part": part,
@@ -167,8 +172,10 @@ def _texts(interval: Interval | None, form: str) -> tuple[str, str] | None:
 
 
 def _whisker(interval: Interval | None, scale: tuple[float, float]) -> dict[str, float] | None:
-    """Where an interval lies on its axis."""
+    """Where an interval lies on its axis; None where there is none, or it lies beyond."""
     if interval is None or interval.low is None or interval.high is None:
+        return None
+    if interval.low < scale[0] or interval.high > scale[1]:
         return None
     low, high = _percent(interval.low, scale), _percent(interval.high, scale)
     return {"low": low, "width": high - low, "mean": _percent(interval.mean, scale), "zero": _percent(0.0, scale)}

@@ -26,7 +26,7 @@ def table(scorecard: Scorecard, metrics: Sequence[str] = TERMINAL_METRICS, every
     """
     notes = [note for name in metrics for note in scorecard.metrics if note.name == name]
     result = Table(
-        title=f"{scorecard.rows} rows of {scorecard.corpus}",
+        title=f"{scorecard.rows} rows of {scorecard.corpus}{_harmless(scorecard)}",
         caption=_legend(scorecard),
         caption_justify="left",
         title_justify="left",
@@ -46,6 +46,11 @@ def table(scorecard: Scorecard, metrics: Sequence[str] = TERMINAL_METRICS, every
             lead = (part.name, f"{part.rows} rows")[index] if index < 2 else ""
             result.add_row(lead, _named(system.name, scores), *cells, end_section=system is scorecard.systems[-1])
     return result
+
+
+def _harmless(scorecard: Scorecard) -> str:
+    """How many rows were added."""
+    return f" and {scorecard.harmless_rows} to do no harm on" if scorecard.harmless_rows else ""
 
 
 def digits(note: MetricNote) -> int:

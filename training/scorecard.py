@@ -83,6 +83,9 @@ class Scorecard(Schema):
     """Address."""
     corpus_digest: str
     rows: int
+    """Of the corpus."""
+    harmless_rows: int = 0
+    """Those that were added to do no harm on; they are in slices of their own, and in no other."""
     quarantined: tuple[Quarantined, ...]
     """Rows or files that were set aside before scoring."""
     systems: tuple[System, ...]
@@ -144,15 +147,16 @@ def summarise(
     """Means and paired differences of every system, slice and metric; intervals as the gate has them."""
     scores = averaged(scores, metrics)
     systems = list(dict.fromkeys(scores["system"]))
-    by_system = {name: scores[scores["system"] == name].reset_index(drop=True) for name in systems}
-    labels = by_system[REFERENCE]
+    by_system = {name: scores[scores["system"] == name] for name in systems}
+    labels = by_system[REFERENCE].reset_index(drop=True)
+    columns = {metric: {name: by_system[name][metric].to_numpy(float) for name in systems} for metric in metrics}
     slices = slices_of(labels)
     found = []
     for part, mask in slices.items():
         bootstrap = Bootstrap(clusters_of(labels.loc[mask]), seed)
         for name in systems:
             for metric in metrics:
-                values = {system: table.loc[mask, metric].to_numpy(float) for system, table in by_system.items()}
+                values = {system: column[mask] for system, column in columns[metric].items()}
                 found.append(_score(name, part.name, metric, values, champion, bootstrap))
     return tuple(slices), tuple(found)
 

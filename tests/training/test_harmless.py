@@ -70,6 +70,7 @@ def test_an_evaluation_counts_them_in_slices_of_their_own(ray_cluster: ClusterIn
     assert card.score(system, "overall", "si_sdr").mean == plain.score(system, "overall", "si_sdr").mean
     assert {part.name for part in card.slices if part.kind == "harmless"} == {f"harmless_{case}" for case in CASES}
     assert not any(part.kind == "harmless" for part in plain.slices)
+    assert (card.rows, card.harmless_rows) == (4, 6) and (plain.rows, plain.harmless_rows) == (4, 0)
     assert card.score("unprocessed", "harmless_clean", "si_sdr").mean.mean == 100.0  # type: ignore[union-attr]
     assert card.score(system, "harmless_silence", "si_sdr").failed == 1
     scores = pd.read_parquet(

@@ -168,6 +168,28 @@ def test_the_heat_map_holds_every_gain_with_its_sign_and_strength() -> None:
     assert all(cells[1]["sure"] for _, cells in harmed["lines"])
 
 
+def with_clean_rows(scores: pd.DataFrame) -> pd.DataFrame:
+    """Three rows become clean input, which a system can only lose on: 90 dB here, where a row of noise gains a few."""
+    clean = scores["row"].isin(["row0", "row1", "row2"])
+    scores.loc[clean & (scores["system"] == "unprocessed"), "si_sdr"] = 100.0
+    return scores.assign(case=scores["case"].where(~clean, "harmless_clean"))
+
+
+def test_rows_to_do_no_harm_on_pale_no_other_slice() -> None:
+    """A loss of 90 dB on clean input has the full colour, and the other slices have a scale of their own."""
+    heat = report._heat_map(card_of(with_clean_rows(scores_of(GAINS))), note("si_sdr"))
+    cells = {part.name: cells for part, cells in heat["lines"]}
+    assert cells["harmless_clean"][1]["percent"] == 62 == cells["overall"][0]["percent"]
+    assert cells["overall"][1]["percent"] > 5
+
+
+def test_of_rows_to_do_no_harm_on_the_worst_is_heard() -> None:
+    """One of them, with the largest loss; nothing in there is a gain."""
+    page = page_of(with_clean_rows(scores_of(GAINS)))
+    assert shown(page)["harmless_clean"] == (["row1"], [])
+    assert shown(page)["overall"] == (["row6", "row11"], ["row10", "row4"])
+
+
 def test_every_utterance_can_be_heard_noisy_through_each_system_and_clean() -> None:
     """The sounds in the page decode to the waveforms that were handed in, in that order and under their names."""
     scores = scores_of(GAINS)
