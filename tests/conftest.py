@@ -1,12 +1,18 @@
 """What tests share: an environment without the caller's settings, a home of their own, a bucket, a Ray cluster."""
 
+import itertools
+import json
 import os
+import shutil
+import subprocess
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,3 +106,99 @@ def ray_for_children(shared_cluster: SharedCluster, monkeypatch: pytest.MonkeyPa
     for name, value in shared_cluster.variables.items():
         monkeypatch.setenv(name, value)
     return shared_cluster.info
+
+
+# ---- pages in a browser ----------------------------------------------------------------------------------------------
+
+
+class Tab:
+    """One tab, driven by the DevTools protocol; collects what the page complains about and what it asks for."""
+
+    def __init__(self, address: str) -> None:
+        from websockets.sync.client import connect
+
+        self._socket = connect(address, max_size=None)
+        self._numbers = itertools.count(1)
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send one command and wait for its answer."""
+        number = next(self._numbers)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv(timeout=30))
+            self._notice(message)
+            if message.get("id") == number:
+                assert "error" not in message, message
+                return dict(message["result"])
+
+    def js(self, expression: str) -> Any:
+        """The value of an expression, awaited."""
+        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def open(self, page: Path) -> None:
+        """Load a file with the network off, and wait until it is there."""
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+        self.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
+        self.call("Page.navigate", url=page.as_uri())
+        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
+
+    def wait(self, condition: str, seconds: float = 20.0) -> None:
+        """Until a condition of the page holds."""
+        end = time.monotonic() + seconds
+        while not self.js(condition):
+            assert time.monotonic() < end, f"not within {seconds} s: {condition}"
+            time.sleep(0.05)
+
+    def press(self, key: str) -> None:
+        """A key, as the keyboard sends it."""
+        text = {"Enter": "\r"}.get(key, key)
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def _notice(self, message: dict[str, Any]) -> None:
+        method, facts = message.get("method"), message.get("params", {})
+        if method == "Runtime.exceptionThrown":
+            self.complaints.append(str(facts["exceptionDetails"]))
+        if method == "Runtime.consoleAPICalled" and facts["type"] in ("error", "warning", "assert"):
+            self.complaints.append(str(facts["args"]))
+        if method == "Log.entryAdded" and facts["entry"]["level"] in ("error", "warning"):
+            self.complaints.append(facts["entry"]["text"])
+        if method == "Network.requestWillBeSent":
+            self.requests.append(facts["request"]["url"])
+
+
+def browse(chromium: str, folder: Path) -> Iterator[Tab]:
+    """A browser of its own with one empty tab; ends with the generator."""
+    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
+               "--autoplay-policy=no-user-gesture-required", "--mute-audio", "--remote-debugging-port=0")  # fmt: skip
+    command = [chromium, *options, f"--user-data-dir={folder}", "about:blank"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        port = folder / "DevToolsActivePort"
+        end = time.monotonic() + 30
+        while not (port.exists() and port.read_text().count("\n")):
+            assert time.monotonic() < end and process.poll() is None, "chromium did not start"
+            time.sleep(0.05)
+        number, path = port.read_text().split("\n")[:2]
+        browser = Tab(f"ws://127.0.0.1:{number}{path}")
+        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+        yield Tab(f"ws://127.0.0.1:{number}/devtools/page/{target}")
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def new_tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Tab]]:
+    """`new_tab()`: a browser of its own with one empty tab; skips where there is no Chromium to open pages in."""
+    pytest.importorskip("websockets.sync.client", reason="the DevTools protocol needs the package websockets")
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no chromium here: the page cannot be opened in a browser")
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(contextmanager(browse)(chromium, tmp_path_factory.mktemp("profile")))

@@ -1,11 +1,8 @@
 """The listening page as people open it: in a browser, from disk, with the network off."""
 
-import itertools
 import json
-import shutil
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,90 +15,9 @@ from training.pairs import Labels
 from training.report import render
 from training.scorecard import Scorecard, System, note, summarise
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-client = pytest.importorskip("websockets.sync.client", reason="the DevTools protocol needs the package websockets")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the page cannot be opened in a browser")
+Tab = Any
+"""`tests.conftest.Tab`: one tab of a browser, with the network off."""
 RATE = 16_000
-
-
-class Tab:
-    """One tab, driven by the DevTools protocol; collects what the page complains about and what it asks for."""
-
-    def __init__(self, address: str) -> None:
-        self._socket = client.connect(address, max_size=None)
-        self._numbers = itertools.count(1)
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send one command and wait for its answer."""
-        number = next(self._numbers)
-        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
-        while True:
-            message = json.loads(self._socket.recv(timeout=30))
-            self._notice(message)
-            if message.get("id") == number:
-                assert "error" not in message, message
-                return dict(message["result"])
-
-    def js(self, expression: str) -> Any:
-        """The value of an expression, awaited."""
-        answer = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
-        return answer["result"].get("value")
-
-    def open(self, page: Path) -> None:
-        """Load a file with the network off, and wait until it is there."""
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-        self.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
-        self.call("Page.navigate", url=page.as_uri())
-        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
-
-    def wait(self, condition: str, seconds: float = 20.0) -> None:
-        """Until a condition of the page holds."""
-        end = time.monotonic() + seconds
-        while not self.js(condition):
-            assert time.monotonic() < end, f"not within {seconds} s: {condition}"
-            time.sleep(0.05)
-
-    def press(self, key: str) -> None:
-        """A key, as the keyboard sends it."""
-        text = {"Enter": "\r"}.get(key, key)
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text)
-        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
-
-    def _notice(self, message: dict[str, Any]) -> None:
-        method, facts = message.get("method"), message.get("params", {})
-        if method == "Runtime.exceptionThrown":
-            self.complaints.append(str(facts["exceptionDetails"]))
-        if method == "Runtime.consoleAPICalled" and facts["type"] in ("error", "warning", "assert"):
-            self.complaints.append(str(facts["args"]))
-        if method == "Log.entryAdded" and facts["entry"]["level"] in ("error", "warning"):
-            self.complaints.append(facts["entry"]["text"])
-        if method == "Network.requestWillBeSent":
-            self.requests.append(facts["request"]["url"])
-
-
-def browse(folder: Path) -> Iterator[Tab]:
-    """A browser of its own with one empty tab; ends with the generator."""
-    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
-               "--autoplay-policy=no-user-gesture-required", "--mute-audio", "--remote-debugging-port=0")  # fmt: skip
-    command = [str(CHROMIUM), *options, f"--user-data-dir={folder}", "about:blank"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        port = folder / "DevToolsActivePort"
-        end = time.monotonic() + 30
-        while not (port.exists() and port.read_text().count("\n")):
-            assert time.monotonic() < end and process.poll() is None, "chromium did not start"
-            time.sleep(0.05)
-        number, path = port.read_text().split("\n")[:2]
-        browser = Tab(f"ws://127.0.0.1:{number}{path}")
-        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
-        yield Tab(f"ws://127.0.0.1:{number}/devtools/page/{target}")
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 GAINS = {"new": [0.5, -2.0, 3.0, 1.0, 4.0, -1.0], "old": [0.4, -1.0, 1.0, 1.5, 0.0, -1.5]}
@@ -140,11 +56,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser_tab(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+def browser_tab(page: Path, new_tab: Callable[[], Tab]) -> Tab:
     """The page, opened once for all tests."""
-    for tab in browse(tmp_path_factory.mktemp("profile")):
-        tab.open(page)
-        yield tab
+    tab = new_tab()
+    tab.open(page)
+    return tab
 
 
 def test_every_sound_plays_with_the_network_off(browser_tab: Tab) -> None:
