@@ -20,7 +20,8 @@ class PacketLoss(Degradation):
     Of all packets (the last may be shorter) exactly the drawn share is lost, to rounding. Bursts have lengths drawn
     uniformly from 1 to `longest_burst`; every burst is followed and preceded by at least one packet that arrived, so
     none overlaps another or runs off the end. Where the rate is so high that there are too few packets to keep that
-    many bursts apart, bursts are joined and may be longer.
+    many bursts apart, bursts are joined and may be longer. No burst is cut by an end, so the first and last few packets
+    are lost less often than the others.
 
     zero    silence
     repeat  the last packet that arrived, over and over
