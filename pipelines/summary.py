@@ -112,7 +112,7 @@ def _shares(cases: dict[str, int]) -> str:
 
 
 def known_models(use: str) -> Answer:
-    """The registered versions of a use, with their aliases."""
+    """The registered versions of a use, with their aliases, and the networks that exist."""
     from training.tracking import Tracking
 
     tracking = Tracking()
@@ -132,7 +132,34 @@ def known_models(use: str) -> Answer:
         for version in tracking.versions(use)
     ]
     rows = [(str(one["model"]), ", ".join(one["aliases"]), str(one["recipe"]), str(one["gate"])) for one in data]
-    return Answer(data, table(use, ("model", "alias", "recipe", "gate"), rows))
+    networks = known_networks()
+    shown = stacked(table(use, ("model", "alias", "recipe", "gate"), rows), networks)
+    return Answer({"versions": data, "networks": networks.data}, shown)
+
+
+def known_networks() -> Answer:
+    """Networks at the sizes they were published in: parameters and MACs, theirs and ours; causal; latency."""
+    from training.counting import facts
+    from training.models.presets import PRESETS
+
+    data = {name: facts(preset) for name, preset in PRESETS.items()}
+    rows = [
+        (
+            name,
+            f"{one['parameters']:,}",
+            one["published_parameters"],
+            f"{one['gmacs_per_s']:.2f}",
+            _figure(one["published_gmacs_per_s"]),
+            f"{one['latency_ms']:.1f} ms" if one["causal"] else "all of it",
+        )
+        for name, one in data.items()
+    ]
+    columns = ("network", "parameters", "published", "GMAC/s", "published", "latency")
+    return Answer(data, table("networks (GMAC per second of audio, for 1 s)", columns, rows))
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def known_recipes() -> Answer:
@@ -149,15 +176,23 @@ def known_recipes() -> Answer:
 
 
 def known_scenarios() -> Answer:
-    """The named scenarios."""
-    from simulation.scenarios import SCENARIOS
+    """The named scenarios: rate, slices, source; as JSON with what each deviates in and the scenario itself."""
+    from simulation.scenarios import SCENARIOS, about
 
     scenarios = {name: build() for name, build in SCENARIOS.items()}
     rows = [
-        (name, str(one.sample_rate), ", ".join(case.name for case in one.cases), _first(SCENARIOS[name]))
+        (name, str(one.sample_rate), ", ".join(case.name for case in one.cases), about(name).summary)
         for name, one in scenarios.items()
     ]
-    data = {name: one.model_dump(mode="json") for name, one in scenarios.items()}
+    data = {
+        name: {
+            "sample_rate": one.sample_rate,
+            "cases": [case.name for case in one.cases],
+            **about(name)._asdict(),
+            "scenario": one.model_dump(mode="json"),
+        }
+        for name, one in scenarios.items()
+    }
     return Answer(data, table("scenarios", ("scenario", "Hz", "slices", ""), rows))
 
 

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.models import Enhancer, ModelConfig
+from training.models.presets import Preset
 
 
 def parameters(model: nn.Module) -> int:
@@ -36,6 +37,21 @@ def gmacs_per_second(config: ModelConfig, seconds: int = 1) -> float:
         model(heard)
     operations_per_mac = 2
     return float(counter.get_total_flops()) / operations_per_mac / 1e9 / seconds
+
+
+def facts(preset: Preset) -> dict[str, Any]:
+    """What there is to say about a network before it runs."""
+    with torch.device("meta"):
+        model = preset.config.build()
+    return {
+        "parameters": parameters(model),
+        "published_parameters": preset.published_parameters,
+        "gmacs_per_s": round(gmacs_per_second(preset.config), 3),
+        "published_gmacs_per_s": preset.published_gmacs,
+        "causal": model.causal,
+        "latency_ms": 1000 * model.latency_samples / model.sample_rate if model.causal else None,
+        "source": preset.source,
+    }
 
 
 class _Shortcuts(TorchFunctionMode):

@@ -41,8 +41,8 @@ class NameMap:
         if missing or unknown or len(found) < len(theirs):
             raise CheckpointIncompatible(
                 f"These weights are not those of {type(module).__name__} as configured: {_some(missing)} missing, "
-                f"{_some(unknown)} left over. Expected the {len(ours)} tensors of {self.repository}; name the preset "
-                "that they belong to (`unmuffle models` lists them)."
+                f"{_some(unknown)} left over. Expected the {len(ours)} tensors of {self.repository}; name the network "
+                "that they belong to (`unmuffle import-weights --help` lists them)."
             )
         with torch.no_grad():
             for name, tensor in ours.items():
@@ -54,7 +54,7 @@ def _shaped(found: Tensor, wanted: Tensor, name: str) -> Tensor:
     if [size for size in found.shape if size > 1] != [size for size in wanted.shape if size > 1]:
         raise CheckpointIncompatible(
             f"{name} has the shape {tuple(found.shape)}, expected {tuple(wanted.shape)}. The weights are of another "
-            "size; name the preset that they belong to (`unmuffle models` lists them)."
+            "size; name the network that they belong to (`unmuffle import-weights --help` lists them)."
         )
     return found.reshape(wanted.shape)
 

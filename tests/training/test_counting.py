@@ -1,0 +1,65 @@
+"""What a network costs: parameters, multiply-accumulates; and the table of networks."""
+
+import pytest
+import torch
+
+from training.counting import facts, gmacs_per_second, parameters
+from training.models import GruMask
+from training.models.presets import PRESETS
+
+PARAMETERS = {
+    "dm": 2_054_002,
+    "dm_tied_head": 2_053_937,
+    "dm_b": 2_048_535,
+    "dm_c": 2_048_851,
+    "mp_senet_2023": 2_048_849,
+    "mp_senet_2024": 2_263_372,
+    "mp_senet_2024_phase": 1_991_362,
+    "renet": 1_549_969,
+    "renet_small": 900_529,
+    "gru_mask": 522_249,
+}
+
+
+def test_a_shared_tensor_counts_once() -> None:
+    """Two layers that hold one weight have the parameters of one."""
+    one, other = torch.nn.Linear(3, 4), torch.nn.Linear(3, 4)
+    other.weight = one.weight
+    assert parameters(torch.nn.Sequential(one, other)) == 3 * 4 + 4 + 4
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_has_its_size(name: str) -> None:
+    """Ours exactly; within half a percent of the paper's, or of the last digit that it prints."""
+    found = facts(PRESETS[name])
+    assert found["parameters"] == PARAMETERS[name]
+    if found["published_parameters"]:
+        millions = float(found["published_parameters"].removesuffix(" M"))
+        assert found["parameters"] / 1e6 == pytest.approx(millions, abs=0.0051)
+
+
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.published_gmacs])
+def test_costs_agree_with_published_ones(name: str) -> None:
+    """Within 3 %, which is what counting norms and gates, or not, makes of it."""
+    preset = PRESETS[name]
+    assert gmacs_per_second(preset.config) == pytest.approx(preset.published_gmacs, rel=0.03)
+
+
+def test_a_recurrent_mask_costs_what_its_matrices_have() -> None:
+    """81 frames for a second and the wait at its end, times the entries of each matrix; nothing else counts."""
+    model = GruMask.Config(width=8, layers=2).build()
+    matrices = sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 2)
+    frames = (16000 + model.latency_samples) // model.config.hop_size
+    assert gmacs_per_second(model.config) * 1e9 == pytest.approx(frames * matrices)
+
+
+def test_attention_makes_longer_utterances_dearer() -> None:
+    """A second of four costs more than a second by itself."""
+    config = PRESETS["renet_small"].config
+    assert gmacs_per_second(config, seconds=4) > 1.1 * gmacs_per_second(config)
+
+
+def test_a_causal_network_says_how_long_it_waits() -> None:
+    """In milliseconds; the others wait for the end."""
+    assert facts(PRESETS["gru_mask"])["latency_ms"] == pytest.approx(1000 * 399 / 16000)
+    assert facts(PRESETS["renet_small"])["latency_ms"] is None
