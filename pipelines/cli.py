@@ -370,10 +370,29 @@ def serve(
 
 @app.command()
 def models(use: UseOption = "denoise-16k", as_json: Json = False) -> None:
-    """The registered versions of a use."""
+    """The registered versions of a use, and the networks that exist: size, cost, latency, as published and ours."""
     from pipelines.summary import known_models
 
     _print(known_models(use), as_json)
+
+
+@app.command("import-weights")
+def import_weights(
+    network: Annotated[
+        str, typer.Argument(help="mp_senet_2023, mp_senet_2024, renet, renet_small or renet_small_phase.")
+    ],
+    file: Annotated[Path, typer.Argument(help="Weights as its authors released them; code in pickles is never run.")],
+    use: UseOption = "denoise-16k",
+    store: StoreOption = "",
+    as_json: Json = False,
+) -> None:
+    """Register weights that a paper's authors released, with their origin and licence."""
+    from training.import_weights import import_weights as imported
+    from training.tracking import Tracking
+
+    version = imported(network, file, use, _store(store), Tracking())
+    data = {"name": version.name, "version": version.address, "tags": version.tags}
+    _print(data, as_json, f"{version.name}\n{version.address}")
 
 
 @app.command()
