@@ -8,7 +8,7 @@ import pandas as pd
 
 from serving.judgement import BudgetCheck, Facts, LimitCheck
 from serving.policy import Budget, Limit
-from training.slices import HARMLESS
+from training.slices import is_harmless
 
 
 def limit_check(limit: Limit, outputs: pd.DataFrame, unprocessed: pd.DataFrame) -> LimitCheck:
@@ -38,11 +38,6 @@ def budget_check(budget: Budget, facts: Facts) -> BudgetCheck:
     """Hold a fact against its budget; one that nobody measured is not within it."""
     value: float | None = getattr(facts, budget.fact)
     return BudgetCheck(budget=budget, value=value, met=value is not None and value <= budget.limit)
-
-
-def is_harmless(cases: pd.Series) -> pd.Series:
-    """Which rows were added to do no harm on; they belong to no slice of the corpus."""
-    return cases.astype(str).str.startswith(HARMLESS).astype(bool)
 
 
 def finite(values: pd.Series) -> pd.Series:

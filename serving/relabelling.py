@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from serving.policy import Policy
 from serving.verdict import Verdict, verdict
 from simulation.schema import Schema
-from training.slices import HARMLESS
+from training.slices import is_harmless
 
 REPEATS = 200
 CONFIDENCE = 0.95
@@ -81,5 +81,5 @@ def aa(scores: pd.DataFrame, first: str, second: str, policy: Policy, repeats: i
 
 def _who(table: pd.DataFrame) -> np.ndarray:
     """Whose utterance each line is; one without a speaker, or to do no harm on, stands alone."""
-    alone = table["speaker"].isna() | table["case"].astype(str).str.startswith(HARMLESS)
+    alone = table["speaker"].isna() | is_harmless(table["case"])
     return np.where(alone, table["row"], table["speaker"]).astype(str)

@@ -17,12 +17,13 @@ import pandas as pd
 
 from serving.judgement import Difference, Facts, Judgement, SliceCheck, SliceGain, Verdict
 from serving.ledger import worn_out
-from serving.limits import budget_check, finite, is_harmless, limit_check
+from serving.limits import budget_check, finite, limit_check
 from serving.policy import EVERY_SLICE, Policy
 from serving.reasons import doubts, objections, sentence, summary, title
 from training.intervals import Bootstrap, Interval
 from training.metrics import METRICS
 from training.sampling import SEED, averaged
+from training.slices import is_harmless
 
 __all__ = ["UNPROCESSED", "Facts", "Judgement", "Verdict", "verdict"]
 
