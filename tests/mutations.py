@@ -279,6 +279,77 @@ FAULTS = (
         "parts, min(times), upload)",
         "tests/simulation/test_orphans.py::test_uploads_in_parts_are_as_old_as_their_last_part",
     ),
+    # ---- degradations of device and network
+    Fault(
+        "clipping takes the target with it",
+        "simulation/degradations/clip.py",
+        "noisy = mixture.noisy.clip(-ceiling, ceiling)",
+        "noisy = mixture.noisy.clip(-ceiling, ceiling); mixture = replace(mixture, clean=noisy)",
+        "tests/simulation/test_degradations.py::test_the_target_is_left_alone_or_moved_with_the_input",
+    ),
+    Fault(
+        "an MP3 without lengths comes 1105 samples late",
+        "simulation/degradations/codec.py",
+        "late = LAME_DELAY if",
+        "late = 0 if",
+        "tests/simulation/test_codec.py::test_no_codec_is_late",
+    ),
+    Fault(
+        "what a codec's resamplers are late by is left in",
+        "simulation/degradations/codec.py",
+        "late = lags[int(np.argmax(fits))] if any(fits) else 0",
+        "late = 0",
+        "tests/simulation/test_codec.py::test_no_codec_is_late",
+    ),
+    Fault(
+        "a row is coded to other samples each time",
+        "simulation/degradations/codec.py",
+        "        samples,\n        sample_rate,",
+        "        samples + 1e-4 * np.random.default_rng().standard_normal(len(samples)),\n        sample_rate,",
+        "tests/simulation/test_codec.py::test_equal_input_gives_equal_samples_in_every_process",
+    ),
+    Fault(
+        "bursts of lost packets overlap and run off the end",
+        "simulation/degradations/packet_loss.py",
+        "places + np.cumsum(lengths) - lengths",
+        "np.sort((rng.random(len(lengths)) * packets).astype(int))",
+        "tests/simulation/test_packet_loss.py::test_exactly_the_drawn_share_is_lost_in_separate_bursts",
+    ),
+    Fault(
+        "fewer packets are lost than were drawn",
+        "simulation/degradations/packet_loss.py",
+        "round(rate * packets)",
+        "int(rate * packets)",
+        "tests/simulation/test_packet_loss.py::test_the_recorded_rate_is_the_lost_one",
+    ),
+    Fault(
+        "a filter runs forwards only and shifts the input against the target",
+        "simulation/degradations/effects.py",
+        "forwards[::-1], sample_rate, parameters)[::-1]",
+        "forwards, sample_rate, parameters)",
+        "tests/simulation/test_devices.py::test_filters_of_a_device_have_no_phase",
+    ),
+    Fault(
+        "a band limit reaches beyond its cutoff",
+        "simulation/degradations/band_limit.py",
+        "cheby1(order, RIPPLE_DB, cutoff_hz,",
+        "cheby1(order, RIPPLE_DB, 1.2 * cutoff_hz,",
+        "tests/simulation/test_band_limit.py::test_nothing_is_left_above_the_cutoff",
+    ),
+    Fault(
+        "weights of listed values are ignored",
+        "simulation/schema.py",
+        "self.weights or (1.0,)",
+        "(1.0,)",
+        "tests/simulation/test_degradations.py::test_one_of_is_drawn_as_often_as_its_weights_say",
+    ),
+    Fault(
+        "the parts of a degradation share one draw",
+        "simulation/degradations/base.py",
+        'f"{key}.{place}"',
+        "key",
+        "tests/simulation/test_devices.py::test_a_row_lists_the_peaks_that_happen_and_no_other",
+    ),
 )
 
 
