@@ -175,6 +175,77 @@ def test_attention_adds_what_shaw_adds() -> None:
         assert torch.allclose(bias[1, 1, here, there], query[1, 1, here] @ embedding / 2, atol=1e-6)
 
 
+def test_a_decoder_of_its_own_teaches_the_map_alone() -> None:
+    """With untied decoders and no skip the masked magnitude reaches one decoder, the mapped one the other."""
+    for branch, learns, rests in (("masked", "decoder", "map_decoder"), ("mapped", "map_decoder", "decoder")):
+        model = small(tie_decoders=False, skip=False)
+        getattr(model.magnitudes(compressed_noise()), branch).square().sum().backward()
+        assert all(parameter.grad is not None for parameter in model.get_submodule(learns).parameters())
+        assert all(parameter.grad is None for parameter in model.get_submodule(rests).parameters())
+
+
+@pytest.mark.parametrize("tie_head", [True, False])
+def test_an_ablation_leaves_one_branch(tie_head: bool) -> None:
+    """Masking only and mapping only give that branch as the whole estimate, and hold no weights for the other."""
+    for only, field, gone in (("mask", "masked", "map_head"), ("map", "mapped", "mask")):
+        model = small(branches=only, tie_head=tie_head)
+        found = model.magnitudes(compressed_noise())
+        assert torch.equal(found.fused, getattr(found, field))
+        assert model.estimate(noise()).branches == {}
+        names = model.state_dict()
+        assert not {"alpha", "omega_logit"} & names.keys()
+        assert not any(name.startswith(f"{gone}.") for name in names)
+
+
+def test_a_mask_alone_cannot_fill_a_band() -> None:
+    """Masking only gives nothing where nothing came in; mapping only gives something."""
+    noisy = compressed_noise()
+    noisy[..., 100:] = 0.0
+    assert small(branches="mask").magnitudes(noisy).fused[..., 100:].max() == 0
+    assert small(branches="map").magnitudes(noisy).fused[..., 100:].min() > 0
+
+
+def test_without_a_skip_the_map_does_not_see_the_mask() -> None:
+    """The mapped magnitude is a function of the decoder alone."""
+    model = small(skip=False)
+    before = model.magnitudes(compressed_noise()).mapped
+    with torch.no_grad():
+        model.mask.slope.fill_(5.0)
+    after = model.magnitudes(compressed_noise())
+    assert torch.equal(before, after.mapped)
+    assert not hasattr(model, "alpha")
+
+
+def test_a_phase_decoder_replaces_the_noisy_phase() -> None:
+    """The encoder sees the phase, the estimate has one of its own, and objectives get to see it."""
+    model, noisy = small(phase_decoder=True), noise()
+    found = model.estimate(noisy).polar
+    assert found is not None
+    assert found.phase.abs().max() <= torch.pi
+    noisy_phase = model.stft(noisy).angle()
+    turned = torch.polar(torch.ones_like(noisy_phase), found.phase - noisy_phase).angle()
+    assert turned.abs().median() > 0.5
+    assert small().estimate(noisy).polar is None
+
+
+def test_sixteen_bits_are_enough_between_front_end_and_head() -> None:
+    """Under autocast to bfloat16 the waveform is made in single precision and stays near what it was."""
+    model = small().float()
+    noisy = noise().float()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = model(noisy)
+    with torch.no_grad():
+        wanted = model(noisy)
+    assert found.dtype == torch.float32
+    assert (found - wanted).square().mean().sqrt() < 0.1 * wanted.square().mean().sqrt()
+
+
+def test_one_branch_needs_no_decoder_of_its_own() -> None:
+    """Untied decoders are for two branches."""
+    with pytest.raises(ValidationError, match="both branches"):
+        Dm.Config(branches="mask", tie_decoders=False)
+
+
 def test_a_seeded_forward_pass_gives_the_pinned_number() -> None:
     """Nobody changes the network without noticing."""
     assert small()(noise()).square().mean().sqrt().item() == pytest.approx(PINNED, rel=1e-5)
