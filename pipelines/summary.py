@@ -25,7 +25,9 @@ def outcome(address: str) -> Answer:
         others = (each for each in verdict.judgements if each.candidate != verdict.winner)
         lines += [f"         {each.candidate} {each.reason}" for each in others]
     serve = "unmuffle serve" if outputs["champion"] else "nothing yet: no version was ever promoted"
-    links = [line(f"Listen:  {report.removeprefix('file://')}"), line(f"Serve:   {serve}")]
+    page = str(outputs["verdict_page"])
+    links = [line(f"{what}  {where.removeprefix('file://')}") for what, where in (("Why:   ", page), ("Listen:", report))]
+    links.append(line(f"Serve:   {serve}"))
     data = outputs | {"report": report, "verdict": verdict.model_dump(mode="json")}
     return Answer(data, stacked(score_table(scorecard), *lines, *links))
 
@@ -41,6 +43,8 @@ def scores(scorecard: Any, out: str) -> Answer:
 
 def standing(use: str, home: Home) -> Answer:
     """Who holds which alias of a use, and what its service answers with."""
+    from serving.ledger import worn_out
+    from serving.policy import policy_for
     from serving.service import running
     from training.registry import ALIASES, known_use
     from training.tracking import Tracking
@@ -58,8 +62,9 @@ def standing(use: str, home: Home) -> Answer:
         "aliases": held,
         "service": service.model_dump(mode="json") if service else None,
     }
-    data |= {"gate_looks": looked, "most_gate_looks": most}
-    return Answer(data, table(use, ("", "version"), rows))
+    warnings = worn_out(looked, policy_for(use).alpha, most)
+    data |= {"gate_looks": looked, "most_gate_looks": most, "warnings": list(warnings)}
+    return Answer(data, stacked(table(use, ("", "version"), rows), *(f"Warning: {warning}" for warning in warnings)))
 
 
 def _looks(use: str, store: str) -> tuple[int, int]:
