@@ -75,7 +75,7 @@ def shown_aa(result: AA, report: str, warnings: Sequence[str] = ()) -> Answer:
         ("promoted by chance", _rate(result.promotions), str(result.promotions.count)),
         ("gain claimed by chance", _rate(result.gains), str(result.gains.count)),
     ]
-    title = f"{first} and {second}, names swapped at random {result.repeats} times ({result.speakers} groups of rows)"
+    title = f"{first} and {second}, names swapped at random {result.repeats} times ({result.speakers} speakers)"
     lines = [
         f"As they are: {second} {judgement.reason}",
         f"By the policy {result.verdict.policy.name}, revision {result.verdict.policy.revision}; budgets left out.",

@@ -26,7 +26,7 @@ def outcome(address: str) -> Answer:
         lines += [f"         {each.candidate} {each.reason}" for each in others]
     serve = "unmuffle serve" if outputs["champion"] else "nothing yet: no version was ever promoted"
     page = str(outputs["verdict_page"])
-    links = [line(f"{what}  {where.removeprefix('file://')}") for what, where in (("Why:   ", page), ("Listen:", report))]
+    links = [line(f"Why:     {page.removeprefix('file://')}"), line(f"Listen:  {report.removeprefix('file://')}")]
     links.append(line(f"Serve:   {serve}"))
     data = outputs | {"report": report, "verdict": verdict.model_dump(mode="json")}
     return Answer(data, stacked(score_table(scorecard), *lines, *links))

@@ -73,7 +73,7 @@ def aa(scores: pd.DataFrame, first: str, second: str, policy: Policy, repeats: i
     return AA(
         verdict=verdict(pd.concat([table, rest]), first, [second], policy),
         repeats=repeats,
-        speakers=len(names),
+        speakers=len(np.unique(_who(table[~is_harmless(table["case"])]))),
         promotions=Rate.of(promoted, repeats),
         gains=Rate.of(gained, repeats),
     )
