@@ -1,5 +1,6 @@
 """What commands tell: how a run ended, who is champion, what a corpus holds, what exists."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -186,7 +187,7 @@ def known_scenarios() -> Answer:
 
     scenarios = {name: build() for name, build in SCENARIOS.items()}
     rows = [
-        (name, str(one.sample_rate), ", ".join(case.name for case in one.cases), about(name).summary)
+        (name, str(one.sample_rate), ", ".join(case.name for case in one.cases), _until_a_stop(about(name).source))
         for name, one in scenarios.items()
     ]
     data = {
@@ -198,7 +199,7 @@ def known_scenarios() -> Answer:
         }
         for name, one in scenarios.items()
     }
-    return Answer(data, table("scenarios", ("scenario", "Hz", "slices", ""), rows))
+    return Answer(data, table("scenarios", ("scenario", "Hz", "slices", "source"), rows))
 
 
 def known_metrics() -> Answer:
@@ -210,6 +211,10 @@ def known_metrics() -> Answer:
     ]
     data = [dict(zip(("metric", "unit", "better", "definition"), row, strict=True)) for row in rows]
     return Answer(data, table("metrics", ("metric", "unit", "better", "definition"), rows))
+
+
+def _until_a_stop(sentence: str) -> str:
+    return re.split(r"[:;.](?: |$)", sentence)[0]
 
 
 def _first(function: Any) -> str:

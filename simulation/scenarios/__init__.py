@@ -1,6 +1,11 @@
-"""The named scenarios: one file for each source; each is made known by its line in `SCENARIOS`."""
+"""The named scenarios: one file for each source; each is made known by its line in `SCENARIOS`.
 
+The docstring of each says what it is, from which source it comes, and where it deviates from it.
+"""
+
+import inspect
 from collections.abc import Callable
+from typing import NamedTuple
 
 from simulation.errors import UnknownName
 from simulation.scenario import Scenario
@@ -35,3 +40,22 @@ def scenario(name: str) -> Scenario:
     if name not in SCENARIOS:
         raise UnknownName("scenario", name, SCENARIOS)
     return SCENARIOS[name]()
+
+
+class About(NamedTuple):
+    """What a scenario's docstring says, each part in one line; empty where it says nothing."""
+
+    summary: str
+    source: str
+    deviates: str
+
+
+def about(name: str) -> About:
+    """What is said about the scenario of this name."""
+    text = inspect.getdoc(SCENARIOS[name]) or ""
+    parts = [" ".join(part.split()) for part in text.split("\n\n")]
+    source, deviates = (
+        next((part.removeprefix(mark) for part in parts if part.startswith(mark)), "")
+        for mark in ("Source: ", "Deviates: ")
+    )
+    return About(parts[0], source, deviates)

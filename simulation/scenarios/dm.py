@@ -12,8 +12,8 @@ FAMILIES = OneOf(values=("butter", "cheby1", "ellip", "bessel", "polyphase", "st
 def dm() -> Scenario:
     """Room, then band limit, then noise: half of the rows mixed, and each of the three alone.
 
-    Source: "DM: Dual-path Magnitude Network for General Speech Restoration" (2024; DBP-Net, 2026), of which the order
-    is published and no range is.
+    Source: signal model of DM ("Dual-path Magnitude Network for General Speech Restoration", 2024, renamed DBP-Net in
+    2026), of which the order is published and no range is.
 
     Deviates: the ranges are ours, after VoiceFixer's: room in half of the mixed rows (RT60 0.2 to 1.0 s; target: direct
     path), band limit in half of them (1 to 7.5 kHz, six kinds of filter), noise at -5 to 20 dB in all; level -35 to -15

@@ -40,7 +40,7 @@ def ssi48() -> Scenario:
 
 
 def ssi() -> Scenario:
-    """The same at 16 kHz, the band that most of its ranges are written for.
+    """The chain of `ssi48` at 16 kHz, the band that most of its ranges are written for.
 
     Source: demo synthesiser of the ICASSP 2024 Speech Signal Improvement challenge.
 

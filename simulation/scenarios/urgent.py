@@ -37,7 +37,7 @@ def urgent() -> Scenario:
 
 
 def urgent48() -> Scenario:
-    """The same at 48 kHz, its highest rate; needs sources of that rate.
+    """What `urgent` is, at 48 kHz, its highest rate; needs sources of that rate.
 
     Source: simulator of the URGENT 2025 challenge.
 

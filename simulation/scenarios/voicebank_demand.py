@@ -8,7 +8,7 @@ from simulation.schema import OneOf
 def voicebank_demand() -> Scenario:
     """Noise alone at 0, 5, 10 and 15 dB; in the test at 2.5, 7.5, 12.5 and 17.5 dB, by speakers and noises unheard.
 
-    Source: VoiceBank+DEMAND (Valentini-Botinhao et al. 2016): SNR to active speech (ITU-T P.56), dry targets.
+    Source: VoiceBank+DEMAND (Valentini-Botinhao and others 2016): SNR to active speech (ITU-T P.56), dry targets.
 
     Deviates: speech and noise are the sources that are given; there is a split for validation, with the SNRs of
     training (the published corpus has none); speech keeps its pauses; a noise begins anywhere.
@@ -17,9 +17,9 @@ def voicebank_demand() -> Scenario:
 
 
 def voicebank_demand48() -> Scenario:
-    """The same grid at 48 kHz, the rate at which VoiceBank+DEMAND is published; needs sources of that rate.
+    """The grid of `voicebank_demand` at 48 kHz, the rate of the published corpus; needs sources of that rate.
 
-    Source: VoiceBank+DEMAND (Valentini-Botinhao et al. 2016).
+    Source: VoiceBank+DEMAND (Valentini-Botinhao and others 2016).
 
     Deviates: as `voicebank_demand`.
     """

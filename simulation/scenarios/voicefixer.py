@@ -13,7 +13,7 @@ ORDERS = OneOf(values=tuple(range(24, 121, 12)))
 def voicefixer() -> Scenario:
     """Every row low-passed and noisy, some clipped and in a room first; the target is the dry, full-band speech.
 
-    Source: training configuration of VoiceFixer (Liu et al. 2021): low-pass in 0.25 of the rows, clipping in 0.2 (a
+    Source: training configuration of VoiceFixer (Liu and others 2021): low-pass in 0.25 of the rows, clipping in 0.2 (a
     gain of 1 to 11), room in 0.3, then a low-pass of order 2 to 10 from 750 Hz on in all, noise at -5 to 40 dB; in half
     of them the noise passes the low-pass too.
 
@@ -25,9 +25,9 @@ def voicefixer() -> Scenario:
 
 
 def voicefixer48() -> Scenario:
-    """The same at 48 kHz (VoiceFixer's own rate is 44.1 kHz); needs sources of that rate.
+    """What `voicefixer` is, at 48 kHz (VoiceFixer's own rate is 44.1 kHz); needs sources of that rate.
 
-    Source: training configuration of VoiceFixer (Liu et al. 2021).
+    Source: training configuration of VoiceFixer (Liu and others 2021).
 
     Deviates: as `voicefixer`.
     """

@@ -9,8 +9,8 @@ from simulation.schema import Range
 def whamr() -> Scenario:
     """Noise, a room, and noise in a room, after the conditions of WHAMR!; the target is the direct sound.
 
-    Source: WHAMR! (Maciejewski et al. 2020): rooms of 5 to 10 by 5 to 10 by 3 to 4 m, speaker 0.66 to 2 m away, RT60
-    0.1 to 1.0 s, target anechoic; noise after the room, at the -6 to 3 dB of WHAM! (Wichern et al. 2019).
+    Source: WHAMR! (Maciejewski and others 2020): rooms of 5 to 10 by 5 to 10 by 3 to 4 m, speaker 0.66 to 2 m away,
+    RT60 0.1 to 1.0 s, target anechoic; noise after the room, at the -6 to 3 dB of WHAM! (Wichern and others 2019).
 
     Deviates: one talker, no separation of two; RT60 is uniform over the whole range, not over three overlapping ones;
     the direct sound has the level of the dry speech and its travel time is cut from both sides (theirs keeps both);

@@ -186,7 +186,7 @@ def _refuse_narrow_sample(kind: Kind, where: str, lowest_rate: int) -> None:
     if where == "sample" and lowest_rate > SAMPLE_RATE:
         raise BadSetting(
             f"The sample corpus is recorded at {SAMPLE_RATE} Hz, and this corpus is to have {lowest_rate} Hz. Give"
-            f" {kind} recordings of your own ({OPTIONS[kind]} FOLDER), or copy the scenario from `unmuffle scenarios"
+            f" {kind} recordings of your own ({OPTIONS[kind]} FOLDER), or copy the `scenario` from `unmuffle scenarios"
             f" --json` and name {kind!r} in its narrow_sources: it is resampled up, with nothing above its old band."
         )
 

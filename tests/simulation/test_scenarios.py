@@ -1,8 +1,6 @@
 """What every named scenario keeps."""
 
-import inspect
 import math
-import re
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +17,7 @@ from simulation.draw import Plan, draw
 from simulation.errors import BadSetting
 from simulation.manifest import Row
 from simulation.render import CEILING, Library, render
-from simulation.scenarios import SCENARIOS, scenario
+from simulation.scenarios import SCENARIOS, about, scenario
 from simulation.sources import SPLITS, SourceManifest, scan_for
 
 ADDED = {"noise", "wind", "hiss", "talker"}
@@ -178,9 +176,9 @@ def test_rows_far_out_are_drawn_at_the_cost_of_the_first(
 @every_scenario
 def test_a_scenario_says_where_it_comes_from_and_where_it_deviates(name: str) -> None:
     """One sentence of what it is, a source, and deviations where the source is not ours; 48 kHz where the name says."""
-    said = inspect.getdoc(SCENARIOS[name]) or ""
-    assert re.search(r"\n\nSource: \S", said)
-    assert "\n\nDeviates: " in said or "Source: ours" in said
+    said = about(name)
+    assert said.summary and said.source
+    assert said.deviates or said.source.startswith("ours")
     assert scenario(name).sample_rate == (48_000 if name.endswith("48") else 16_000)
 
 
