@@ -36,13 +36,18 @@ def evaluate(
     policy: str,
     store: str,
     run_key: str,
+    page: dsl.Output[dsl.HTML],
 ) -> str:
-    """Score versions, champion and baselines on the gate corpus; returns the scorecard."""
-    from components.evaluate import gate_of, scored
+    """Score versions, champion and baselines on the gate corpus; returns the scorecard, with its listening page."""
+    from pathlib import Path
+
+    from components.evaluate import gate_of, page_of, scored
     from components.specs import Input
 
     gate = gate_of(Input.of(corpus), store, use, gate_corpus)
-    return str(scored(tuple(Input.of(model) for model in models), gate, use, store, run_key, policy))
+    scorecard = scored(tuple(Input.of(model) for model in models), gate, use, store, run_key, policy)
+    Path(page.path).write_bytes(page_of(scorecard.address))
+    return str(scorecard)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

@@ -64,7 +64,7 @@ def retrain(
         run_key=run_key,
     )
     verdict = promote(
-        scorecard=scorecard.output,
+        scorecard=scorecard.outputs["Output"],
         candidates=versions.output,
         use=use,
         policy=policy,
