@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ from simulation.planned import planned
 from simulation.provenance import keep_sources
 from simulation.render import RENDER_VERSION, Library, render
 from simulation.scenario import Scenario
-from simulation.shards import commit, look, pack, publish, reading, splits_name
+from simulation.shards import Look, commit, look, pack, publish, reading, splits_name
 from simulation.sources import SPLITS, Split, located
 
 log = logging.getLogger(__name__)
@@ -135,22 +136,21 @@ def _addresses(root: str) -> dict[Split, str]:
 def _complete(plan: Plan, root: str, workers: int, progress: Progress | None) -> tuple[dict[Split, Shards], int]:
     """All shards, and how many of them were rendered now.
 
-    One listing tells what is missing, so that rendering begins at once; what is there is read meanwhile. A commit that
-    turns out to name another tar than the one beside it is a shard to render too, at the end.
+    One listing tells what is missing, so that rendering begins at once; from the first answer on, what is there is read
+    beside it. A commit that turns out to name another tar than the one beside it is a shard to render too, at the end.
     """
-    addresses = _addresses(root)
-    counts = {split: shard_count(plan, split) for split in addresses}
-    seen = dict(zip(addresses, storage.in_parallel(look, addresses.values()), strict=True))
-    wanted = {split: seen[split].first(count) for split, count in counts.items()}
-    missing = _missing(plan, {split: there.finished for split, there in wanted.items()})
-    total = sum(counts.values())
+    there = _there(plan, root)
+    missing = _missing(plan, {split: seen.finished for split, seen in there.items()})
+    total = sum(shard_count(plan, split) for split in there)
     log.info("%s: %d of %d shards are there already.", root, total - len(missing), total)
     report = progress or (lambda done, total: None)
     report(total - len(missing), total)
-    done: dict[Split, Shards] = {split: {} for split in addresses}
+    done: dict[Split, Shards] = {split: {} for split in there}
+    answers = _rendered(plan, root, missing, workers)
+    first = list(islice(answers, 1))  # threads that parse would slow down Ray's start
     with ExitStack() as stack:
-        found = {split: stack.enter_context(reading(there)) for split, there in wanted.items()}
-        for count, (split, number, shard) in enumerate(_rendered(plan, root, missing, workers), start=1):
+        found = {split: stack.enter_context(reading(seen)) for split, seen in there.items()}
+        for count, (split, number, shard) in enumerate(chain(first, answers), start=1):
             done[split][number] = shard
             report(total - len(missing) + count, total)
         done = {split: lines() | done[split] for split, lines in found.items()}
@@ -158,6 +158,13 @@ def _complete(plan: Plan, root: str, workers: int, progress: Progress | None) ->
     for split, number, shard in _rendered(plan, root, late, workers):
         done[split][number] = shard
     return done, len(missing) + len(late)
+
+
+def _there(plan: Plan, root: str) -> dict[Split, Look]:
+    """What lies at each split's address, up to the size asked for."""
+    addresses = _addresses(root)
+    looks = zip(addresses, storage.in_parallel(look, addresses.values()), strict=True)
+    return {split: seen.first(shard_count(plan, split)) for split, seen in looks}
 
 
 def _missing(plan: Plan, found: Mapping[Split, Container[int]]) -> list[tuple[Split, int]]:
