@@ -219,6 +219,30 @@ def gc(
 
 
 @corpus_app.command()
+def card(
+    address: CorpusArgument,
+    out: Annotated[str, typer.Option(help="File for the page. Default: <corpus>-card.html here.")] = "",
+    as_json: Json = False,
+) -> None:
+    """The measured card: asked for against measured, hours, speakers, licences, quarantine, alarms, ten samples."""
+    from pipelines.corpora import card_of
+
+    _print(card_of(address, out, page=bool(out) or not as_json), as_json)
+
+
+@corpus_app.command()
+def diff(
+    a: CorpusArgument,
+    b: Annotated[str, typer.Argument(help="Address of the other corpus, or of one of its splits.")],
+    as_json: Json = False,
+) -> None:
+    """What changed from one corpus to another: scenario, sources, seed, and what was measured case by case."""
+    from pipelines.corpora import difference
+
+    _print(difference(a, b), as_json)
+
+
+@corpus_app.command()
 def replay(
     address: CorpusArgument,
     row: Annotated[str, typer.Argument(help="A row's id, such as train-00000012.")],
@@ -260,16 +284,19 @@ def evaluate(
     out: Annotated[str, typer.Option(help="Folder for scorecard.json, scores.parquet and report.html.")],
     corpus: Annotated[str, typer.Option(help="Address of a corpus; its test split is scored.")] = "",
     pairs: Annotated[str, typer.Option(help="Folder with clean/ and noisy/ of equal file names.")] = "",
+    metrics: Annotated[str, typer.Option(help="Names with commas between them; `unmuffle metrics` lists them.")] = "",
+    harmless: Annotated[int, typer.Option(min=0, help="Do-no-harm rows to add of each case; 0: none.")] = 4,
     use: UseOption = "denoise-16k",
     as_json: Json = False,
 ) -> None:
-    """Score models on a corpus or on your own pairs."""
+    """Score models on a corpus or on your own pairs, beside the baselines."""
     from pipelines.judge import score
     from pipelines.summary import scores
 
     if bool(corpus) == bool(pairs):
         raise BadSetting("Give one of --corpus ADDRESS and --pairs FOLDER.")
-    _print(scores(score(model, corpus, pairs, out, use), out), as_json)
+    names = tuple(name.strip() for name in metrics.split(",") if name.strip())
+    _print(scores(score(model, corpus, pairs, out, use, names, harmless), out), as_json)
 
 
 @app.command()

@@ -1,0 +1,94 @@
+"""What the commands `unmuffle corpus card` and `unmuffle corpus diff` tell."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+
+from pipelines.answer import Answer, line, stacked, table
+from simulation import storage
+
+if TYPE_CHECKING:
+    from simulation.card.facts import Spread
+    from simulation.diff import CorpusDiff
+
+
+def card_of(address: str, out: str, page: bool = True) -> Answer:
+    """The card's facts, and the page at `out`, by default `<corpus>-card.html` in this folder."""
+    from simulation.card import card
+
+    drawn = card(*_address_and_digest(address))
+    facts = drawn.facts
+    place = storage.normal(out or f"{facts.name}-card.html")
+    if page:
+        storage.replace(place, drawn.page)
+    rows = [
+        (
+            one.title,
+            one.unit,
+            _spread(one.comparison.asked),
+            _spread(one.comparison.measured),
+            f"{one.comparison.largest:g}",
+        )
+        for one in facts.quantities
+        if one.comparison
+    ]
+    compared = table(
+        f"{facts.name}: {facts.rows} rows, {facts.hours:.2f} h, {len(facts.speakers)} speakers",
+        ("", "unit", "asked: median (5 … 95 %)", "measured", "largest difference"),
+        rows,
+    )
+    notes = [f"Alarm: {alarm}" for alarm in facts.alarms] or ["No alarm."]
+    notes.append(f"Set aside: {len(facts.set_aside_sources)} source files, {len(facts.set_aside_rows)} rows")
+    links = [line(f"Card: {place.removeprefix('file://')}")] if page else []
+    data = facts.model_dump(mode="json") | ({"page": place} if page else {})
+    return Answer(data, stacked(compared, *notes, *links))
+
+
+def difference(a: str, b: str) -> Answer:
+    """What differs between two corpora, as tables; as JSON, everything that does."""
+    from simulation.diff import diff
+
+    found = diff(storage.normal(a), storage.normal(b))
+    return Answer(found.model_dump(mode="json"), stacked(*_shown(found)))
+
+
+def _shown(found: "CorpusDiff") -> "list[RenderableType]":
+    if found.same_digest:
+        return ["Equal: the same rows, the same samples."]
+    parts: list[RenderableType] = []
+    if found.scenario:
+        rows = [(one.field, one.a, one.b) for one in found.scenario]
+        parts.append(table("scenario", ("field", "a", "b"), rows))
+    if found.sources:
+        parts.append(
+            table(
+                "sources",
+                ("kind", "a", "b", "added", "removed", "changed", "such as"),
+                [
+                    (one.kind, *map(str, (one.a, one.b, one.added, one.removed, one.changed)), ", ".join(one.examples))
+                    for one in found.sources
+                ],
+            )
+        )
+    amounts = [
+        (case.case, *(f"{one.rows} rows, {one.hours:.3f} h" if one else "none" for one in (case.a, case.b)))
+        for case in found.cases
+    ]
+    parts.append(table("how much there is", ("case", "a", "b"), amounts) if amounts else "As much of every case.")
+    measured = [(one.case, f"{one.name} {one.unit}".strip(), _spread(one.a), _spread(one.b)) for one in found.measured]
+    parts.append(
+        table("measured, median (5 … 95 %)", ("case", "", "a", "b"), measured)
+        if measured
+        else "Nothing measures otherwise."
+    )
+    return parts
+
+
+def _spread(spread: "Spread | None") -> str:
+    return f"{spread.median:.4g} ({spread.low:.4g} … {spread.high:.4g})" if spread else "none"
+
+
+def _address_and_digest(corpus: str) -> tuple[str, str | None]:
+    """<address>#<digest>, or an address alone."""
+    address, mark, digest = corpus.rpartition("#")
+    return (address, digest) if mark else (corpus, None)
