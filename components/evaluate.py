@@ -1,5 +1,6 @@
 """The step that scores the versions of a run, the champion and the baselines on the gate corpus."""
 
+from collections.abc import Collection
 from typing import Any
 
 from components.compute import Compute, launch, progress
@@ -58,8 +59,10 @@ def scored(models: tuple[Input, ...], gate: Input, use: str, store: str, parent:
     champion = _input(tracking.alias(use, "champion"))
     if champion is not None and champion.address in {model.address for model in models}:
         champion = None
-    beside = [each for each in (champion, _recurrent_baseline(tracking, use, models)) if each is not None]
-    everything = {model.address: model for model in (*models, *beside)}
+    everything = {model.address: model for model in (*models, champion) if model is not None}
+    baseline = _input(recurrent_baseline(tracking, use, everything.keys()))
+    if baseline is not None:
+        everything[baseline.address] = baseline
     metrics = dict.fromkeys((*STANDARD, *metrics_of(policy_for(use, policy))))
     spec = EvaluateSpec(
         models=tuple(sorted(everything.values(), key=lambda model: (model.sha256, model.address))),
@@ -84,11 +87,11 @@ def _input(version: Any) -> Input | None:
     return None if version is None else Input(address=version.address, sha256=version.weights_sha256)
 
 
-def _recurrent_baseline(tracking: Any, use: str, models: tuple[Input, ...]) -> Input | None:
-    """The newest small recurrent mask of the use; None where there is none, or a model to be scored is one itself."""
+def recurrent_baseline(tracking: Any, use: str, models: Collection[str]) -> Any:
+    """The newest small recurrent mask of the use, a version; None where there is none, or where one of the models (by
+    address) is such a mask itself."""
     found = [version for version in tracking.versions(use) if version.network == RECURRENT]
-    given = {model.address for model in models}
-    return None if not found or any(version.address in given for version in found) else _input(found[-1])
+    return None if not found or any(version.address in models for version in found) else found[-1]
 
 
 def run(spec: EvaluateSpec, stage: Stage) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.compute import Compute, progress
-from components.evaluate import gate_of, pinned, scored
+from components.evaluate import gate_of, pinned, recurrent_baseline, scored
 from components.promote import decided
 from components.record import version_at
 from components.specs import Input
@@ -20,17 +20,27 @@ if TYPE_CHECKING:
     from serving.enhance import Enhanced
 
 
-def score(models: Sequence[str], corpus: str, pairs: str, out: str, use: str) -> Any:
-    """Score models on the test split of a corpus, or on pairs; returns the scorecard."""
+def score(
+    models: Sequence[str], corpus: str, pairs: str, out: str, use: str, metrics: Sequence[str] = (), harmless: int = 0
+) -> Any:
+    """Score models on the test split of a corpus, or on pairs; returns the scorecard.
+
+    The recurrent baseline is scored with them where the use has one; where the champion is one of them, the page
+    compares with it. No metrics named: the standard ones.
+    """
     from simulation.virtual import open_corpus
     from training.evaluate import evaluate
+    from training.metrics import STANDARD
     from training.pairs import Pairs
     from training.score_cache import FOLDER
 
     readable = Pairs.open(pairs) if pairs else open_corpus(_test_split(corpus))
     tracking = Tracking()
-    found = [tracking.resolve(model, use) for model in models]
-    systems = {version_at(tracking, use, version.address).name: version.address for version in found}
+    addresses = [tracking.resolve(model, use).address for model in models]
+    baseline = recurrent_baseline(tracking, use, addresses)
+    addresses += [baseline.address] if baseline else []
+    systems = {version_at(tracking, use, address).name: address for address in addresses}
+    champion = tracking.alias(use, "champion")
     out = storage.normal(out)
     storage.honours_conditional_writes(out)  # a place that takes no writes is known before anything is scored
     with cluster():
@@ -38,6 +48,9 @@ def score(models: Sequence[str], corpus: str, pairs: str, out: str, use: str) ->
             systems,
             readable,
             out,
+            champion=champion.name if champion and champion.address in addresses else None,
+            metrics=metrics or STANDARD,
+            harmless=harmless,
             workers=Compute.current().workers,
             cache=storage.join(Home.current().store, FOLDER),
             progress=progress("evaluate"),
