@@ -3,30 +3,25 @@
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
-
-from simulation.degradations.base import Degradation, Mixture, Recordings, Waveform, drawn, extremes, number
+from simulation.degradations.base import Degradation, Mixture, Recordings, extremes, number
 from simulation.degradations.effects import rendered
-from simulation.schema import Amount, OneOf, Range
+from simulation.schema import Amount, Range
 
 
 class Alias(Degradation):
     """Resample the noisy waveform down and up again without any filter; the clean target stays as it is.
 
-    linear  straight lines between the samples that are left, both ways (audiomentations' `Aliasing`)
-    hold    the nearest of them, as a converter does that only repeats; centred, so that nothing is late
+    audiomentations' `Aliasing`: straight lines between the samples that are left, both ways.
 
-    Source: the resampling of the ICASSP 2024 Speech Signal Improvement synthesiser at its two worst qualities (3 to 32
-    kHz). Its better ones are `band_limit`.
+    Source: the resampling of the ICASSP 2024 Speech Signal Improvement synthesiser at its quality Linear (3 to 32 kHz).
+    Its worst one, which holds each sample, is left out: the folded images then pull the correlation of input and target
+    off lag 0. Its better ones are `band_limit`.
     """
 
     kind: Literal["alias"] = "alias"
 
     rate_hz: Amount = Range(low=3000.0, high=16_000.0)
     """Sample rate in between, in Hz; at or above the corpus's own it does nothing."""
-
-    interpolation: Literal["linear", "hold"] | OneOf = OneOf(values=("linear", "hold"))
-    """What stands between the samples that are left."""
 
     def check(self, sample_rate: int) -> None:
         """There is a rate."""
@@ -35,17 +30,7 @@ class Alias(Degradation):
 
     def apply(self, mixture: Mixture, recordings: Recordings) -> Mixture:
         """The noisy side is resampled badly; records the realised `alias_rate_hz`."""
-        rate_hz = min(number(self.rate_hz), float(mixture.sample_rate))
-        noisy = mixture.noisy
+        rate_hz, noisy = min(number(self.rate_hz), float(mixture.sample_rate)), mixture.noisy
         if rate_hz < mixture.sample_rate and len(noisy) * rate_hz >= 2 * mixture.sample_rate:
-            if drawn(self.interpolation) == "hold":
-                noisy = held(noisy, mixture.sample_rate / rate_hz)
-            else:
-                noisy = rendered("Aliasing", noisy, mixture.sample_rate, {"new_sample_rate": rate_hz})
+            noisy = rendered("Aliasing", noisy, mixture.sample_rate, {"new_sample_rate": rate_hz})
         return replace(mixture, noisy=noisy, measured={**mixture.measured, "alias_rate_hz": rate_hz})
-
-
-def held(samples: Waveform, step: float) -> Waveform:
-    """Each sample replaced by the nearest of those that lie `step` apart."""
-    nearest = np.rint(np.rint(np.arange(len(samples)) / step) * step).astype(np.int64)
-    return samples[np.minimum(nearest, len(samples) - 1)]
