@@ -107,6 +107,10 @@ def _seeds(models: Sequence[str], use: str) -> tuple[Version, Version]:
             f"{found[0].name} is of the recipe {recipes[0]}, {found[1].name} of {recipes[1]}. A-A asks how often the "
             "gate errs between two seeds of one recipe; `unmuffle compare` ranks different ones."
         )
+    if len({version.tags.get("corpus_digest") for version in found}) > 1:
+        raise BadSetting(
+            f"{found[0].name} and {found[1].name} were trained on different corpora; A-A needs one corpus, two seeds."
+        )
     if found[0].weights_sha256 == found[1].weights_sha256:
         raise BadSetting(f"{found[0].name} and {found[1].name} have equal weights: train one with another seed.")
     return found[0], found[1]

@@ -13,6 +13,8 @@ from training.intervals import Interval
 from training.metrics import METRICS
 
 UNITS = {"real_time_factor": "on one thread", "latency_ms": "ms", "memory_mb": "MB at the peak", "size_mb": "MB"}
+MEASURES = ("dB", "LU", "ms")
+"""Units that are written behind a number; the others are scales, which the metric's definition explains."""
 
 
 class Line(NamedTuple):
@@ -38,6 +40,8 @@ def page(verdict: Verdict) -> bytes:
         {
             "judgement": each,
             "requirements": list(_requirements(each, verdict.policy)),
+            "limits": [_limit(check) for check in each.limits],
+            "kept": sum(check.met for check in each.limits),
             "slices": [(part, _signed(verdict.policy.metric, part.interval)) for part in each.slices],
             "facts": list(_facts(each.facts)),
         }
@@ -48,12 +52,12 @@ def page(verdict: Verdict) -> bytes:
 
 
 def _requirements(judgement: Judgement, policy: Policy) -> Iterator[Line]:
-    """All of them, in the order in which a reader asks."""
+    """In the order in which a reader asks; of the many limits only those that were not kept."""
     if judgement.gain is not None:
         yield _compared(judgement.gain, "better in")
     yield from (_compared(each, "not worse in") for each in judgement.others)
     yield from (_margin(each, policy) for each in judgement.margins)
-    yield from (_limit(each) for each in judgement.limits)
+    yield from (_limit(each) for each in judgement.limits if not each.met)
     yield from (_budget(each) for each in judgement.budgets)
 
 
@@ -72,9 +76,11 @@ def _margin(check: SliceCheck, policy: Policy) -> Line:
 def _limit(check: LimitCheck) -> Line:
     limit = check.limit
     ends = (("at least", limit.lowest), ("at most", limit.highest))
-    wanted = ", ".join(f"{word} {bound:g}" for word, bound in ends if bound is not None)
+    unit = METRICS[limit.metric].unit if limit.metric in METRICS else ""
+    unit = f" {unit}" if unit in MEASURES else ""
+    wanted = ", ".join(f"{word} {bound:g}{unit}" for word, bound in ends if bound is not None)
     wanted += f" on {1 - limit.share:.0%}" if limit.share else " on all"
-    worst = "" if check.worst is None else f", worst {plain(check.worst)}"
+    worst = "" if check.worst is None else f", worst {plain(check.worst)}{unit}"
     found = f"{check.outside} of {check.n} outside{worst}"
     excused = f"; {check.excused} cannot have a value" if check.excused else ""
     where = ", ".join(limit.slices) or "the slices of the corpus"

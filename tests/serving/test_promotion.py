@@ -162,6 +162,21 @@ def test_the_alias_moves_only_after_what_was_deployed_has_been_verified(house: H
     assert (done.champion, done.previous, done.moved) == ("1", None, True)
 
 
+def test_the_verdict_lies_with_the_version_and_its_run(house: House) -> None:
+    """Reason, policy and warnings as tags, all numbers as JSON and as a page, where people look for a version."""
+    verdict = says("dm/1").model_copy(update={"warnings": ("the gate corpus wears out",)})
+    house.promote(verdict)
+    version = house.versions["dm/1"]
+    tags = house.tracking._client.get_run(version.run_id).data.tags
+    for found in (tags, house.tags("dm/1")):
+        assert found["gate_outcome"] == "won" and found["gate_reason"] == f"wins over {UNPROCESSED}"
+        assert found["gate_policy"].startswith("denoise-16k, revision ")
+        assert found["gate_warnings"] == "the gate corpus wears out"
+        assert Verdict.parse(storage.read(found["gate_verdict"]), "verdict") == verdict
+    kept = {artifact.path for artifact in house.tracking._client.list_artifacts(version.run_id, "gate")}
+    assert kept == {"gate/verdict.json", "gate/verdict.html"}
+
+
 def test_the_champion_is_remembered_before_it_is_replaced(house: House) -> None:
     """previous_champion first: at no moment is the way back unknown."""
     house.promote(says("dm/1"))
