@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup bench-metrics demo test test-long test-mutations lint types contracts clean
+.PHONY: setup bench-metrics bench-simulation demo test test-long test-mutations lint types contracts clean
 
 setup: $(READY)
 
@@ -37,6 +37,9 @@ test-mutations: $(READY)   ## plants each listed fault and names the test that c
 
 bench-metrics: $(READY)   ## utterances per second and core of every metric
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/metrics.py
+
+bench-simulation: $(READY)   ## audio-hours per core-hour of simulation, beside a bare loop over the same rows
+	$(BIN)/python -m benchmarks.simulation
 
 clean:
 	rm -rf .venv .unmuffle build dist

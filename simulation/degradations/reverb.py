@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from scipy.signal import fftconvolve
+from scipy.fft import irfft, next_fast_len, rfft
 
 from simulation.degradations.base import Choice, Degradation, Mixture, Pick, Recordings, Waveform, recording_id
 from simulation.rir import DIRECT_S, Rir
@@ -39,12 +39,14 @@ class Reverberate(Degradation):
     def apply(self, mixture: Mixture, recordings: Recordings) -> Mixture:
         """Both sides move into the room; records the response's `rt60_s` (where it can be measured) and `drr_db`."""
         rir = recordings.rir(recording_id(self.rir)).normalised
-        return replace(
-            mixture,
-            clean=convolve(mixture.clean, kept(rir, self.target)) if self.target != "dry" else mixture.clean,
-            noisy=convolve(mixture.noisy, rir),
-            measured={**mixture.measured, **rir.measured},
-        )
+        clean, noisy = mixture.clean, mixture.noisy
+        if self.target == "dry":
+            noisy, *_ = convolve(noisy, rir)
+        elif clean is noisy:  # the room comes first, as rooms do: one transform of the speech serves both sides
+            noisy, clean = convolve(noisy, rir, kept(rir, self.target))
+        else:
+            noisy, clean = *convolve(noisy, rir), *convolve(clean, kept(rir, self.target))
+        return replace(mixture, clean=clean, noisy=noisy, measured={**mixture.measured, **rir.measured})
 
 
 def kept(rir: Rir, target: Literal["early", "direct", "reverberant"]) -> Rir:
@@ -55,7 +57,12 @@ def kept(rir: Rir, target: Literal["early", "direct", "reverberant"]) -> Rir:
     return replace(rir, samples=rir.samples[: rir.onset + round(length_s * rir.sample_rate) + 1])
 
 
-def convolve(samples: Waveform, rir: Rir) -> Waveform:
-    """The samples in the room, as long as before, without the travel time of the direct sound."""
-    wet = fftconvolve(samples.astype(np.float64), rir.samples.astype(np.float64))
-    return wet[rir.onset : rir.onset + len(samples)].astype(np.float32)
+def convolve(samples: Waveform, *rirs: Rir) -> list[Waveform]:
+    """The samples in each room, as long as before, without the travel time of the direct sound.
+
+    The transforms are as long as the longest response asks for, in double precision.
+    """
+    size = next_fast_len(len(samples) + max(len(rir.samples) for rir in rirs) - 1, real=True)
+    spectrum = rfft(samples.astype(np.float64), size)
+    wet = ((rir, irfft(spectrum * rfft(rir.samples.astype(np.float64), size), size)) for rir in rirs)
+    return [each[rir.onset : rir.onset + len(samples)].astype(np.float32) for rir, each in wet]

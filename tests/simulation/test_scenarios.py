@@ -105,8 +105,8 @@ def test_one_gain_goes_to_speech_target_and_noise(name: str, planned: Planned) -
         wet = target = library.samples(row.speech).astype(np.float64)
         for operation in (one for one in row.operations if isinstance(one, Reverberate)):
             rir = library.rir(operation.rir).normalised  # type: ignore[arg-type]
-            target = target if operation.target == "dry" else convolve(target, kept(rir, operation.target))
-            wet = convolve(wet, rir)
+            target = target if operation.target == "dry" else convolve(target, kept(rir, operation.target))[0]
+            wet = convolve(wet, rir)[0]
         gain = float(np.dot(mixture.clean, target) / np.dot(target, target))
         limit = 2e-6 * max(float(np.abs(mixture.noisy).max()), 1.0)
         assert np.abs(mixture.clean - gain * target).max() < limit
