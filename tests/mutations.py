@@ -1,7 +1,8 @@
 """Plants known faults, one at a time, in copies of the project; the test named beside each must fail.
 
-`make test-mutations` runs this. An error is: a fault that no test catches, a test that fails without any fault, and a
-line of this list that fits the project no more.
+`make test-mutations` runs this; words after `python tests/mutations.py` pick the faults whose description, file or test
+holds one of them. An error is: a fault that no test catches, a test that fails without any fault, and a line of this
+list that fits the project no more.
 """
 
 import os
@@ -191,6 +192,174 @@ FAULTS = (
         "bench.policy.alpha / len(left)",
         "bench.policy.alpha",
         "tests/serving/test_verdict.py::test_more_candidates_need_stronger_evidence",
+    ),
+    Fault(
+        "STOI with its arguments swapped",
+        "training/metrics/stoi.py",
+        "taal_stoi(clean, enhanced, sample_rate",
+        "taal_stoi(enhanced, clean, sample_rate",
+        "tests/training/test_metrics.py::test_values_at_5_db_are_the_reference_values",
+    ),
+    Fault(
+        "ESTOI that is STOI",
+        "training/metrics/estoi.py",
+        "extended=True",
+        "extended=False",
+        "tests/training/test_metrics.py::test_values_follow_the_reference_over_snr",
+    ),
+    Fault(
+        "SI-SDR that projects the clean on the enhanced",
+        "training/metrics/si_sdr.py",
+        "/ (clean @ clean) * clean",
+        "/ (enhanced @ enhanced) * clean",
+        "tests/training/test_metrics.py::test_si_sdr_of_four_samples_can_be_checked_by_hand",
+    ),
+    Fault(
+        "SI-SIR that takes the noisy for the noise",
+        "training/metrics/si_sir.py",
+        "noise = noisy - clean",
+        "noise = noisy",
+        "tests/training/test_metrics.py::test_what_is_wrong_splits_into_noise_and_artefacts",
+    ),
+    Fault(
+        "composites at the scale of 16 bit integers",
+        "training/metrics/spectral_slope.py",
+        "SCALE = 32_768",
+        "SCALE = 1",
+        "tests/training/test_metrics.py::test_values_at_5_db_are_the_reference_values",
+    ),
+    Fault(
+        "composites with narrow-band PESQ",
+        "training/metrics/composite.py",
+        "pesq=pesq.measure(clean, enhanced, sample_rate)",
+        'pesq=pesq.measure(clean, enhanced, sample_rate, "nb")',
+        "tests/training/test_metrics.py::test_values_at_5_db_are_the_reference_values",
+    ),
+    Fault(
+        "LSD of magnitudes instead of powers",
+        "training/metrics/lsd.py",
+        'get_window("hann", FFT_SIZE))) ** 2',
+        'get_window("hann", FFT_SIZE)))',
+        "tests/training/test_metrics.py::test_values_at_5_db_are_the_reference_values",
+    ),
+    Fault(
+        "SRMR with another number of speech bands",
+        "training/metrics/srmr.py",
+        "SPEECH_BANDS = 4",
+        "SPEECH_BANDS = 5",
+        "tests/training/test_metrics.py::test_srmr_of_the_clean_is_the_reference_value",
+    ),
+    Fault(
+        "phase distance without resolving the sign",
+        "training/metrics/phase.py",
+        "return min(distance_degrees(clean, enhanced), distance_degrees(clean, -enhanced))",
+        "return distance_degrees(clean, enhanced)",
+        "tests/training/test_metrics.py::test_a_flipped_sign_is_half_a_turn_until_it_is_resolved",
+    ),
+    Fault(
+        "WOPD over the phase map alone",
+        "training/metrics/phase.py",
+        "if (row, column) != (1, 1):",
+        "if False:",
+        "tests/training/test_metrics.py::test_values_at_5_db_are_the_reference_values",
+    ),
+    Fault(
+        "integers are scored as if full scale were 1",
+        "training/metrics/base.py",
+        "if peak > LARGEST_PEAK:",
+        "if peak > 1e9:",
+        "tests/training/test_metrics.py::test_the_float_convention_of_the_composites_is_kept",
+    ),
+    Fault(
+        "silence gets a number instead of a reason",
+        "training/metrics/base.py",
+        "if peak < SILENCE_PEAK and not may_be_silent:",
+        "if peak < SILENCE_PEAK and False:",
+        "tests/training/test_metrics.py::test_what_cannot_be_scored_fails_with_a_reason",
+    ),
+    Fault(
+        "enhanced and clean change places on the way to the metrics",
+        "training/scoring.py",
+        ".score(mixture.clean, enhanced, mixture.sample_rate, mixture.noisy)",
+        ".score(enhanced, mixture.clean, mixture.sample_rate, mixture.noisy)",
+        "tests/training/test_evaluate.py::test_clean_and_enhanced_reach_the_metrics_in_order",
+    ),
+    Fault(
+        "a failed metric is scored as 0",
+        "training/scoring.py",
+        "failed[name] = failure.reason",
+        "values[name], failed[name] = 0.0, failure.reason",
+        "tests/training/test_evaluate.py::test_a_system_that_gives_silence_or_nan_fails_by_name",
+    ),
+    Fault(
+        "scores are kept whatever the metric's version",
+        "training/score_cache.py",
+        'f"{metric}@{METRICS[metric].version}"',
+        'f"{metric}@1"',
+        "tests/training/test_score_cache.py::test_a_new_version_of_a_metric_is_computed_again",
+    ),
+    Fault(
+        "scores are kept whatever the weights",
+        "training/score_cache.py",
+        '(f"@{weights}" if weights else "")',
+        '""',
+        "tests/training/test_score_cache.py::test_other_weights_give_other_values",
+    ),
+    Fault(
+        "do-no-harm rows count overall",
+        "training/slices.py",
+        '"overall", ~harmless)',
+        '"overall", harmless | True)',
+        "tests/training/test_slices.py::test_harmless_rows_count_in_no_slice_but_their_own",
+    ),
+    Fault(
+        "every sampling seed counts as an utterance",
+        "training/scorecard.py",
+        "    scores = averaged(scores, metrics)\n",
+        "",
+        "tests/training/test_evaluate.py::test_a_stochastic_system_is_scored_with_several_seeds_and_counts_once",
+    ),
+    Fault(
+        "intervals of the scorecard forget rooms",
+        "training/intervals.py",
+        'WAYS = ("speaker", "noise", "room")',
+        'WAYS = ("speaker", "noise")',
+        "tests/training/test_evaluate.py::test_intervals_allow_for_rooms_that_utterances_share",
+    ),
+    Fault(
+        "a minute passes the network as a whole",
+        "training/blocks.py",
+        "    return in_blocks(forward, samples, model.sample_rate)",
+        "    return forward(samples)",
+        "tests/training/test_blocks.py::test_what_fits_passes_as_a_whole_and_the_rest_in_blocks",
+    ),
+    Fault(
+        "the page hears the best for the worst",
+        "training/listening.py",
+        '.sort_values(kind="stable")',
+        '.sort_values(kind="stable", ascending=False)',
+        "tests/training/test_report.py::test_it_shows_exactly_the_worst_and_the_best_utterances_of_the_best_learnt_system",
+    ),
+    Fault(
+        "what the policy asks for is not scored",
+        "components/evaluate.py",
+        "dict.fromkeys((*STANDARD, *metrics_of(policy_for(use, policy))))",
+        "dict.fromkeys(STANDARD)",
+        "tests/components/test_evaluate.py::test_what_the_policy_asks_for_is_scored_beside_the_standard_metrics",
+    ),
+    Fault(
+        "the pipeline's evaluation keeps no scores",
+        "components/evaluate.py",
+        "            cache=storage.join(stage.store, FOLDER),\n",
+        "            cache=None,\n",
+        "tests/components/test_evaluate.py::test_the_stage_scores_what_its_spec_says",
+    ),
+    Fault(
+        "contrast stretching without its weights",
+        "training/baselines.py",
+        "CONTRAST_GAIN = 0.4",
+        "CONTRAST_GAIN = 0.5",
+        "tests/training/test_baselines.py::test_the_weights_of_contrast_stretching_are_the_published_ones",
     ),
     # ---- stages and promotion
     Fault(
@@ -468,18 +637,21 @@ FAULTS = (
 
 def main() -> int:
     """Every fault in turn; the number of those that got through, or could not be planted, is the exit code."""
+    faults = [
+        fault for fault in FAULTS if not sys.argv[1:] or any(word in text for word in sys.argv[1:] for text in fault)
+    ]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(LANES) as pool:
         free: SimpleQueue[Path] = SimpleQueue()
         for lane in range(LANES):
             free.put(_copy(Path(folder, str(lane))))
         sound = free.get()
-        if (code := _tested(sound, sorted({fault.test for fault in FAULTS}))) != PASSED:
+        if (code := _tested(sound, sorted({fault.test for fault in faults}))) != PASSED:
             print(f"the named tests do not pass without any fault planted (exit code {code} of pytest)")
             return 1
         free.put(sound)
-        outcomes = list(pool.map(lambda fault: _in_a_copy(free, fault), FAULTS))
-    print(f"{outcomes.count('caught')} of {len(FAULTS)} faults caught")
-    return len(FAULTS) - outcomes.count("caught")
+        outcomes = list(pool.map(lambda fault: _in_a_copy(free, fault), faults))
+    print(f"{outcomes.count('caught')} of {len(faults)} faults caught")
+    return len(faults) - outcomes.count("caught")
 
 
 def _copy(folder: Path) -> Path:
