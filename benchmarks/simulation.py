@@ -169,8 +169,12 @@ def start_services() -> None:
     """Ray Data starts its statistics, autoscaler and actor tracker with the first data set of a cluster."""
     import ray.data
 
+    from simulation.build import _silence
+
     pool = ray.data.ActorPoolStrategy(size=1)
-    ray.data.from_items([{"nothing": 0}]).map_batches(Nothing, compute=pool, num_cpus=0.1).materialize()
+    started = ray.data.from_items([{"nothing": 0}]).map_batches(Nothing, compute=pool, num_cpus=0.1)
+    _silence(started)
+    started.materialize()
 
 
 def plasma_bytes() -> int:

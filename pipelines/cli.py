@@ -194,9 +194,15 @@ def show(address: CorpusArgument, as_json: Json = False) -> None:
 @corpus_app.command()
 def verify(address: CorpusArgument, as_json: Json = False) -> None:
     """Check every byte of a corpus against its commits."""
-    from simulation import corpus
-    from simulation.errors import CorpusDamaged
+    from simulation import corpus, virtual
+    from simulation.errors import CorpusDamaged, ManifestMismatch
 
+    if plan := virtual.plan_below(address):
+        problems = virtual.verify_plan(plan)
+        if problems:
+            raise ManifestMismatch(f"{address} cannot be rendered: {' '.join(problems)} Put back what was planned.")
+        _print({"address": address, "problems": []}, as_json, f"{address}: every source is as it was planned")
+        return
     problems = corpus.verify(address)
     if problems:
         raise CorpusDamaged(
@@ -216,6 +222,21 @@ def gc(
     from pipelines.collect import collected
 
     _print(collected(address, older_than, delete), as_json)
+
+
+@corpus_app.command("import")
+def import_pairs(
+    folder: Annotated[str, typer.Argument(help="Folder or bucket prefix with clean/ and noisy/ of equal file names.")],
+    name: Annotated[str, typer.Option(help="Name of the corpus. Default: the folder's.")] = "",
+    sample_rate: Annotated[int, typer.Option(min=0, help="Hz. Default: what most pairs have.")] = 0,
+    store: StoreOption = "",
+    as_json: Json = False,
+) -> None:
+    """Make a corpus of your own clean and noisy recordings; prints its address and digest."""
+    from components.simulate import imported, simulated
+
+    corpus = simulated(imported(folder, name=name, sample_rate=sample_rate), _store(store))
+    _print(corpus.model_dump(), as_json, f"{corpus.address}\n{corpus.sha256}")
 
 
 @corpus_app.command()

@@ -85,8 +85,11 @@ def _looks(use: str, store: str) -> tuple[int, int]:
 def corpus_facts(address: str) -> Answer:
     """Rows, hours, slices and digest of a split, or of every split below a root and of the root itself."""
     from simulation.corpus import RECORD, Corpus, open_splits, root_digest, split_addresses
+    from simulation.virtual import plan_below
 
     address = storage.normal(address)
+    if plan := plan_below(address):
+        return _plan_facts(address, plan)
     places = [place for place in split_addresses(address).values() if storage.exists(storage.join(place, RECORD))]
     whole = bool(places) and not storage.exists(storage.join(address, RECORD))
     splits = [_split_facts(corpus) for corpus in (open_splits(address).values() if whole else [Corpus.open(address)])]
@@ -96,6 +99,15 @@ def corpus_facts(address: str) -> Answer:
     digests = [line(f"{name:6} {sha256}") for name, sha256 in named]
     shown = stacked(line(address), table("", ("split", "rows", "hours", "rows a slice"), rows), *digests)
     return Answer({"address": address, "digest": digest, "splits": splits}, shown)
+
+
+def _plan_facts(address: str, plan: Any) -> Answer:
+    """What a plan says: its rows are rendered when they are read, so nothing is measured yet."""
+    digests = {"plan": plan.plan_digest, "corpus": plan.corpus_digest}
+    data = {"address": address, "digest": plan.corpus_digest, "plan_digest": plan.plan_digest, "rows": plan.rows}
+    rows = [(split, str(count)) for split, count in plan.rows.items()]
+    lines = [line(f"{name:6} {sha256}") for name, sha256 in digests.items()]
+    return Answer(data, stacked(line(f"{address} (virtual)"), table("", ("split", "rows"), rows), *lines))
 
 
 def _split_facts(corpus: Any) -> dict[str, Any]:

@@ -23,15 +23,15 @@ from simulation import storage
 from simulation.corpora.sample import SAMPLE
 from simulation.corpus import Corpus, open_splits, root_splits, split_addresses
 from simulation.degradations.base import Mixture
-from simulation.draw import Plan, draw, row_id, shard_count
-from simulation.errors import BadAudio, BadSetting, CorpusDamaged, ManifestMismatch, TooManyQuarantined
+from simulation.draw import Plan, draw, row_count, row_id
+from simulation.errors import BadAudio, BadSetting, CorpusDamaged, ManifestMismatch, NotThere, TooManyQuarantined
 from simulation.manifest import DIGEST, MOST_QUARANTINED, QuarantinedRow, Rendered
 from simulation.planned import planned
 from simulation.render import RENDER_VERSION, Library, render
 from simulation.scenario import Scenario
 from simulation.schema import Schema, canonical_json
 from simulation.shards import RECORD
-from simulation.sources import SPLITS, SourceManifest, Split
+from simulation.sources import SPLITS, Recording, SourceManifest, Split
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class VirtualRecord(Schema):
             seed=plan.seed,
             render_version=RENDER_VERSION,
             plan_digest=plan.digest,
-            rows={split: shard_count(plan, split) * plan.scenario.rows_per_shard for split in SPLITS.values()},
+            rows={split: row_count(plan, split) for split in SPLITS.values()},
         )
 
     @cached_property
@@ -234,7 +234,7 @@ def open_corpora(root: str, digest: str | None = None) -> dict[str, Corpus | Vir
     Raises what `simulation.corpus.open_splits` raises.
     """
     root = storage.normal(root)
-    record = _plan_below(root, digest)
+    record = plan_below(root, digest)
     if record is None:
         return dict(open_splits(root, digest))
     return {split: VirtualCorpus(storage.join(root, split), record, split) for split in SPLITS.values()}
@@ -254,12 +254,13 @@ def open_corpus(address: str, digest: str | None = None) -> Corpus | VirtualCorp
 
 def corpus_digest(root: str, digest: str | None = None) -> str:
     """The digest of what `open_corpora` would open."""
-    record = _plan_below(storage.normal(root), digest)
+    record = plan_below(root, digest)
     return record.corpus_digest if record else root_splits(root, digest).digest()
 
 
-def _plan_below(root: str, digest: str | None) -> VirtualRecord | None:
-    """The plan that is meant; None where a rendered corpus is, or nothing is there."""
+def plan_below(root: str, digest: str | None = None) -> VirtualRecord | None:
+    """The plan that is meant by an address; None where a rendered corpus is, or nothing is there."""
+    root = storage.normal(root)
     if digest is not None:
         address = _plan_address(root, digest)
         return _parsed(address) if storage.exists(address) else None
@@ -294,3 +295,17 @@ def _check_version(record: VirtualRecord, address: str) -> None:
             f"{address} was planned for render version {record.render_version}; this is {RENDER_VERSION}. Install the"
             " release of unmuffle that planned it, or plan it again with this one."
         )
+
+
+def verify_plan(record: VirtualRecord) -> list[str]:
+    """Read every source of a plan: one line for each that is missing, or is not the one that was planned."""
+    recordings = _moved(record.sources, SHIPPED, _shipped_here()).recordings
+    return [problem for problem in storage.in_parallel(_problem, recordings) if problem]
+
+
+def _problem(recording: Recording) -> str:
+    try:
+        found = hashlib.sha256(storage.read(recording.address)).hexdigest()
+    except NotThere:
+        return f"{recording.address} is missing."
+    return "" if found == recording.sha256 else f"{recording.address} is not the file that was planned."

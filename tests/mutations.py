@@ -523,8 +523,8 @@ FAULTS = (
     Fault(
         "a phase attention without its conjugate",
         "training/models/renet.py",
-        "self.query(x), self.key(x)",
-        "self.query(x), self.key(Streams(x.phase.flip(2), x.magnitude))",
+        "self.attended(self.query(x), self.key(x)",
+        "self.attended(self.query(x), self.key(Streams(x.phase.flip(2), x.magnitude))",
         "tests/training/test_renet.py::test_the_phase_turns_with_the_input",
     ),
     Fault(
@@ -537,8 +537,8 @@ FAULTS = (
     Fault(
         "each part of the phase through an activation of its own",
         "training/models/renet.py",
-        "phase, magnitude = self.phase_norm(phase), ",
-        "phase, magnitude = functional.silu(self.phase_norm(phase)), ",
+        "self.interacted(self.phase_norm(phase), ",
+        "self.interacted(functional.silu(self.phase_norm(phase)), ",
         "tests/training/test_renet.py::test_a_flipped_sign_comes_out_flipped",
     ),
     Fault(
@@ -631,6 +631,41 @@ FAULTS = (
         "if missing or unknown or len(found) < len(theirs):",
         "if missing:",
         "tests/training/test_import_weights.py::test_weights_of_another_network_are_refused",
+    ),
+    Fault(
+        "let training on a plan render rows without the quantiser",
+        "simulation/virtual.py",
+        "mixture, measured = render(row, self.plan.scenario, self._library)",
+        "mixture, measured = render(row, self.plan.scenario.model_copy(update={'bit_depth': 24}), self._library)",
+        "tests/training/test_virtual_batches.py::test_batches_of_a_plan_are_those_of_the_rendered_corpus",
+    ),
+    Fault(
+        "skip a row in quarantine in place of taking the next for it",
+        "training/pieces.py",
+        "for each in chain(range(number, corpus.rows), range(number)):",
+        "for each in chain(range(number, -1, -1), range(corpus.rows)):",
+        "tests/training/test_batches.py::test_the_next_row_stands_in_for_one_in_quarantine",
+    ),
+    Fault(
+        "leave the size out of a virtual corpus's digest",
+        "simulation/virtual.py",
+        'canonical_json({"plan": self.plan_digest, "rows": self.rows})',
+        'canonical_json({"plan": self.plan_digest})',
+        "tests/simulation/test_virtual.py::test_nothing_but_the_plan_is_committed_and_only_once",
+    ),
+    Fault(
+        "leave renderers behind when training is killed",
+        "training/readers.py",
+        "        parent.join()\n        os._exit(1)\n",
+        "        parent.join()\n",
+        "tests/training/test_virtual_batches.py::test_the_loop_trains_on_a_plan_without_ray_and_its_processes_die_with_it",
+    ),
+    Fault(
+        "stop looking for the speech level's threshold at the first bound",
+        "simulation/levels.py",
+        "values = values[values >= bound] if bound > lowest else values[values > lowest]",
+        "values = values[values > lowest] if bound > lowest else values[:0]",
+        "tests/simulation/test_levels.py::test_the_threshold_is_the_lowest_that_solves_the_equation",
     ),
 )
 

@@ -13,7 +13,16 @@ from simulation.corpus import Corpus, open_splits
 from simulation.degradations import AddNoise, Reverberate
 from simulation.errors import BadAudio, CorpusDamaged, ManifestMismatch, NotThere, TooManyQuarantined
 from simulation.scenario import Case, Scenario
-from simulation.virtual import Planned, VirtualCorpus, commit_plan, corpus_digest, open_corpora, open_corpus
+from simulation.virtual import (
+    Planned,
+    VirtualCorpus,
+    commit_plan,
+    corpus_digest,
+    open_corpora,
+    open_corpus,
+    plan_below,
+    verify_plan,
+)
 
 Tiny = Callable[..., Scenario]
 BuildTiny = Callable[..., Built]
@@ -99,6 +108,21 @@ def test_sources_that_moved_are_planned_again_at_the_same_digest(
     assert plan_tiny(tmp_path, speech=storage.normal(str(moved))) == plan
     sources = open_corpora(plan.address)["train"].record.sources  # type: ignore[union-attr]
     assert all("/elsewhere/" in one.address for one in sources.recordings if one.kind == "speech")
+
+
+def test_verifying_a_plan_names_every_source_that_changed(
+    tmp_path: Path, material: object, plan_tiny: Callable[..., Planned]
+) -> None:
+    """One file changed, one gone: two lines; none before."""
+    copy = storage.local_copy(storage.normal(material.speech), tmp_path / "speech")  # type: ignore[attr-defined]
+    plan = plan_tiny(tmp_path / "store", speech=storage.normal(str(copy)))
+    record = plan_below(plan.address)
+    assert record is not None and verify_plan(record) == []
+    first, second = sorted(copy.rglob("*.flac"))[:2]
+    first.write_bytes(b"another")
+    second.unlink()
+    problems = verify_plan(record)
+    assert [str(first) in problems[0], str(second) in problems[1]] == [True, True] and len(problems) == 2
 
 
 def test_shipped_recordings_are_named_without_their_folder(tmp_path: Path, tiny_scenario: Tiny) -> None:
