@@ -100,7 +100,11 @@ class Library:
         return samples
 
     def _measure(self, rir_id: str) -> Rir:
-        return measured_rir(self._load(rir_id), self._scenario.sample_rate)
+        recording, rate = self._manifest.find(rir_id), self._scenario.sample_rate
+        samples = self._load(rir_id)
+        if recording.onset is None:
+            return measured_rir(samples, rate)
+        return Rir(samples, min(round(recording.onset * rate / recording.sample_rate), len(samples) - 1), rate)
 
     def _simulate(self, rir_id: str) -> Rir:
         if self._scenario.rooms is None:

@@ -17,7 +17,8 @@ Each kind is given as one of
   `<root>/train/<speaker>/1.wav` both belong to `<speaker>`; a file in no such folder is a group of its own;
 - a CSV or Parquet manifest (ends in .csv or .parquet): a column `path`, absolute or relative to the manifest, and where
   known `group` (or `speaker` for speech, `recording`, else `class`, for noise, `room` for RIRs), `split`, `id`, `kind`,
-  `sha256`, `licence`, `source`. Rows of another kind are passed over; what a row leaves open follows the rules for
+  `sha256`, `licence`, `source`, and for RIRs `onset` (the sample at which the direct sound peaks, which is found where
+  nothing is said). Rows of another kind are passed over; what a row leaves open follows the rules for
   folders.
 
 Splits share no group: speaker, noise recording or room. Groups whose split is not named are spread by a hash of their

@@ -35,6 +35,8 @@ class Candidate:
     source: str = ""
     sha256: str = ""
     """As stated; empty where nothing is."""
+    onset: int | None = None
+    """Of an RIR, as stated."""
     stored: Stored | None = None
     """Size and time, where they are known."""
 
@@ -149,7 +151,14 @@ def _stated(kind: Kind, place: Candidate, row: dict[str, str]) -> Candidate:
         licence=row.get("licence", ""),
         source=row.get("source", ""),
         sha256=row.get("sha256", ""),
+        onset=_onset(row["onset"], place.address) if "onset" in row else None,
     )
+
+
+def _onset(cell: str, address: str) -> int:
+    if not cell.isdecimal():
+        raise BadSetting(f"The onset of {address} is {cell!r}; expected the number of a sample, 0 for the first.")
+    return int(cell)
 
 
 def _refuse_repeated(candidates: list[Candidate], address: str) -> None:

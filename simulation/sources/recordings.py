@@ -52,6 +52,8 @@ class Recording(Schema):
     """Where it was published, for the corpus card."""
     probe: Probe | None = None
     """No part of its identity: it follows from the bytes."""
+    onset: int | None = None
+    """Of an RIR: the sample at which the direct sound peaks, where it is known; else it is found."""
 
     @property
     def seconds(self) -> float:
@@ -90,7 +92,10 @@ class SourceManifest(Schema):
     def digest(self) -> str:
         """sha256 of what the recordings are. Where they lie, their notes and what was set aside do not count."""
         fields = ("id", "kind", "group", "split", "samples", "sample_rate", "sha256")
-        identity = [[getattr(recording, field) for field in fields] for recording in self.recordings]
+        identity = [
+            [getattr(recording, field) for field in fields] + ([] if recording.onset is None else [recording.onset])
+            for recording in self.recordings
+        ]
         return hashlib.sha256(canonical_json(identity)).hexdigest()
 
     @cached_property

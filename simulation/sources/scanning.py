@@ -153,6 +153,8 @@ def _refusal(candidate: Candidate, found: Found, lowest_rate: int) -> str:
         return found.fault
     if candidate.sha256 not in ("", found.sha256):
         return f"The manifest states sha256 {candidate.sha256[:12]}…; found {found.sha256[:12]}…."
+    if candidate.onset is not None and candidate.onset >= found.samples:
+        return f"The manifest states onset {candidate.onset}; it has {found.samples} samples."
     if found.sample_rate < lowest_rate:  # no sound above its own band: mixtures would be band-limited unsaid
         return f"Its sample rate, {found.sample_rate} Hz, is below the corpus's {lowest_rate} Hz."
     return ""
@@ -175,6 +177,7 @@ def _in_splits(kind: Kind, where: str, usable: Usable) -> list[Recording]:
             licence=one.licence,
             source=one.source,
             probe=found.probe,
+            onset=one.onset,
         )
         for one, found in usable
     ]
