@@ -34,6 +34,32 @@ def chosen(
     return Scenario.parse(scenario.model_dump(mode="json") | changes | {"size": size}, f"scenario {name}")
 
 
+def imported(folder: str, *, name: str = "", sample_rate: int = 0) -> Scenario:
+    """The scenario of recorded pairs: a folder or bucket prefix with clean/ and noisy/, every pair a row.
+
+    `sample_rate` in Hz, by default what most pairs have; the name is the folder's, by default.
+    """
+    from simulation.scenario import Case, Size
+    from simulation.sources.pairing import commonest_rate, folder_name, pairs_at
+    from simulation.sources.scanning import scan_pairs
+
+    address = storage.normal(folder)
+    rate = sample_rate or commonest_rate(pairs_at(address, lowest_rate=0)[0])
+    clean = [one for one in scan_pairs(address, lowest_rate=rate).recordings if one.kind == "speech"]
+    rows = {split: [one for one in clean if one.split == split] for split in ("train", "valid", "test")}
+    return Scenario(
+        name=name or folder_name(address),
+        sample_rate=rate,
+        pairs=address,
+        cases=(Case(name="pairs", degradations=()),),
+        size=Size(
+            train_hours=max(round(sum(one.seconds for one in rows["train"]) / 3600, 6), 1e-6),
+            valid_rows=max(len(rows["valid"]), 1),
+            test_rows=max(len(rows["test"]), 1),
+        ),
+    )
+
+
 def spec_of(scenario: Scenario, parent: str = "", virtual: bool = False) -> SimulateSpec:
     """The spec for this scenario over its sources as they are now (they are scanned to know their digest)."""
     from simulation.render import RENDER_VERSION

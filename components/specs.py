@@ -114,7 +114,7 @@ def is_address(text: str) -> bool:
     return "/" in text or text.endswith(".json")
 
 
-_SOURCE_ADDRESSES = {"speech", "noise", "rirs"}
+_SOURCE_ADDRESSES = {"speech", "noise", "rirs", "pairs"}
 
 
 def _identity(value: Any) -> Any:

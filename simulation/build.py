@@ -243,7 +243,7 @@ def render_shard(plan: Plan, split: Split, number: int, library: Library) -> tup
     quarantined: list[QuarantinedRow] = []
 
     def rendered() -> Iterator[tuple[Row, Mixture, Measured]]:
-        for index in shard_rows(plan, number):
+        for index in shard_rows(plan, number, split):
             row = draw(plan, split, index)
             try:
                 yield row, *render(row, plan.scenario, library)

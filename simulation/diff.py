@@ -5,12 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from simulation.card.facts import Spread
+from simulation.card.facts import ORDER, Spread
 from simulation.card.page import opened
 from simulation.card.table import quantities, table
 from simulation.provenance import kept_sources
 from simulation.schema import Schema, canonical_json
-from simulation.sources import KINDS, SourceManifest
+from simulation.sources import SourceManifest
 
 EXAMPLES = 5
 
@@ -131,7 +131,7 @@ def _called(member: Any, place: int) -> str:
 
 def source_changes(a: SourceManifest, b: SourceManifest) -> Iterator[SourceChange]:
     """The kinds whose recordings differ."""
-    for kind in KINDS:
+    for kind in ORDER:
         was, now = (
             {one.id: (one.sha256, one.split, one.group) for one in manifest.recordings if one.kind == kind}
             for manifest in (a, b)

@@ -21,6 +21,7 @@ from simulation.rooms import is_simulated, simulated_room
 from simulation.scenario import SPEECH_LABEL, Scenario
 from simulation.schema import canonical_json
 from simulation.sources import KINDS, SPLITS, Kind, Recording, SourceManifest, Split
+from simulation.sources.pairing import partner
 
 Groups = dict[str, Sequence[str]]
 """Recordings' ids by group (speaker, noise recording, room), in order."""
@@ -59,6 +60,12 @@ class Plan:
     def catalogue(self) -> dict[str, dict[str, Groups]]:
         """What can be picked in each split: ids by kind and group, measured rooms and simulated ones side by side."""
         return {split: {kind: self._groups(kind, split) for kind in KINDS} for split in SPLITS.values()}
+
+    @cached_property
+    def pairs(self) -> dict[str, list[Recording]]:
+        """The clean sides of recorded pairs by split, in order of their ids: row i is the i-th."""
+        speech = [one for one in self.sources.recordings if one.kind == SPEECH]
+        return {split: [one for one in speech if one.split == split] for split in SPLITS}
 
     def _groups(self, kind: Kind, split: Split) -> Groups:
         recorded = self.sources.groups(kind, split)
@@ -121,12 +128,15 @@ def draw(plan: Plan, split: Split, index: int) -> Row:
         noise=_noise_group(plan, operations),
         room=_room(plan, operations),
         interferer=_interferer(plan, operations),
+        noisy=partner(utterance.id) if plan.scenario.pairs else None,
         operations=operations,
     )
 
 
 def draw_utterance(plan: Plan, split: Split, index: int) -> Recording:
-    """The utterance of row `index`: speaker uniformly, then one of their utterances."""
+    """The utterance of row `index`: speaker uniformly, then one of their utterances; of recorded pairs, the one."""
+    if plan.scenario.pairs:
+        return plan.pairs[split][index]
     chance = Chance(plan.seed, split, index, SPEECH_LABEL, plan.catalogue[split])
     return plan.sources.find(chance.pick(SPEECH, "recording"))
 
@@ -136,15 +146,25 @@ def row_id(split: Split, index: int) -> str:
     return f"{split}-{index:08d}"
 
 
-def shard_rows(plan: Plan, shard: int) -> range:
-    """The row numbers of a shard."""
+def shard_rows(plan: Plan, shard: int, split: Split = "train") -> range:
+    """The row numbers of a shard; the last one of recorded pairs has those that are left."""
     rows = plan.scenario.rows_per_shard
-    return range(shard * rows, (shard + 1) * rows)
+    end = (shard + 1) * rows
+    return range(shard * rows, min(end, len(plan.pairs[split])) if plan.scenario.pairs else end)
+
+
+def row_count(plan: Plan, split: Split) -> int:
+    """How many rows a split has, those that cannot be rendered among them."""
+    if plan.scenario.pairs:
+        return len(plan.pairs[split])
+    return shard_count(plan, split) * plan.scenario.rows_per_shard
 
 
 def shard_count(plan: Plan, split: Split) -> int:
     """How many shards the scenario's size asks for. The last one is full too: corpora grow by whole shards."""
     size, rows_per_shard = plan.scenario.size, plan.scenario.rows_per_shard
+    if plan.scenario.pairs:
+        return -(-len(plan.pairs[split]) // rows_per_shard)
     if split == "train":
         return _shards_for_seconds(plan, size.train_hours * 3600)
     rows = size.valid_rows if split == "valid" else size.test_rows

@@ -43,6 +43,8 @@ class Row(Schema):
     """Group of the impulse response: the room."""
     interferer: str | None = None
     """Who else talks."""
+    noisy: str | None = None
+    """Id of the noisy side, where the row is a recorded pair; operations then happen to that."""
     operations: tuple[AnyDegradation, ...]
     """What happens to the speech, in order; every range is a number here."""
 
@@ -65,7 +67,9 @@ class Measured(Schema):
     flat_share: float | None = None
     """Share of the noisy side's samples that lie on flat tops, whatever made them."""
     snr_db: float | None = None
-    """Active speech level over mean noise power, realised."""
+    """Active speech level over mean noise power, realised; of a recorded pair, over all that is not the clean side."""
+    lag_samples: float | None = None
+    """Of a recorded pair: by how much the noisy side comes later, as far as it can be told."""
     rt60_s: float | None = None
     """Of the impulse response: T30, else T20."""
     drr_db: float | None = None

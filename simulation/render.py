@@ -18,6 +18,7 @@ from simulation.degradations.base import Mixture, Recordings, Waveform
 from simulation.errors import BadAudio, BadSetting
 from simulation.manifest import Measured, Row
 from simulation.measures import heard_in
+from simulation.recorded import paired
 from simulation.rir import Rir, measured_rir
 from simulation.rooms import is_simulated
 from simulation.scenario import Scenario
@@ -47,6 +48,8 @@ def render(row: Row, scenario: Scenario, recordings: Recordings) -> tuple[Mixtur
     """
     speech = recordings.samples(row.speech)
     mixture = Mixture(clean=speech, noisy=speech, sample_rate=scenario.sample_rate)
+    if row.noisy is not None:
+        mixture = paired(speech, recordings.samples(row.noisy), scenario.sample_rate)
     for operation in row.operations:
         mixture = operation.apply(mixture, recordings)
     return _finish(mixture, scenario.bit_depth)

@@ -34,8 +34,8 @@ class Case(Schema):
     splits: tuple[Split, ...] = ("train", "valid", "test")
     """Splits in which it comes."""
 
-    degradations: tuple[Step, ...] = Field(min_length=1)
-    """In order of operation; names unique, since they key the draws."""
+    degradations: tuple[Step, ...]
+    """In order of operation; names unique, since they key the draws. At least one, but for recorded pairs."""
 
     @property
     def members(self) -> tuple[AnyDegradation, ...]:
@@ -78,6 +78,10 @@ class Scenario(Schema):
     """Source corpora: `sample` (shipped), a folder, a manifest, a bucket prefix, or `none`. No part of the identity,
     since the source manifest's digest is."""
 
+    pairs: str = ""
+    """Recorded pairs in place of the three: a folder or bucket prefix with clean/ and noisy/. Every pair is a row, in
+    order; `size` says how much there was. No part of the identity either."""
+
     narrow_sources: tuple[Kind, ...] = ()
     """Kinds of sources that may be recorded below `sample_rate`; of the others, such recordings are set aside. What is
     resampled up has nothing above its old band, and its mixtures are band-limited without saying so."""
@@ -95,6 +99,13 @@ class Scenario(Schema):
     size: Size
 
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _something_happens(self) -> "Scenario":
+        bare = [case.name for case in self.cases if not case.degradations]
+        if bare and not self.pairs:
+            raise ValueError(f"case {bare[0]!r} has no degradations; only recorded pairs need none")
+        return self
 
     @model_validator(mode="after")
     def _case_names_unique(self) -> "Scenario":
@@ -123,7 +134,8 @@ class Scenario(Schema):
 
     def identity(self) -> dict[str, Any]:
         """What makes two corpora the same: all but their size, the seed (which may be overridden) and addresses."""
-        return self.model_dump(mode="json", exclude={"size", "seed", "speech", "noise", "rirs", "most_bad_sources"})
+        sources = {"speech", "noise", "rirs", "pairs", "most_bad_sources"}
+        return self.model_dump(mode="json", exclude={"size", "seed", *sources})
 
     @property
     def kinds(self) -> set[Kind]:

@@ -7,9 +7,12 @@ import pandas as pd
 from simulation.card.table import quantities
 from simulation.corpus import Corpus
 from simulation.schema import Schema
-from simulation.sources import KINDS, Recording, SourceManifest
+from simulation.sources import KINDS, Kind, Recording, SourceManifest
 
 DIGITS = 4
+
+ORDER: tuple[Kind, ...] = (*KINDS, "noisy")
+"""Of the sources on the card."""
 
 
 class Spread(Schema):
@@ -203,10 +206,10 @@ def source_facts(manifest: SourceManifest) -> tuple[SourceFacts, ...]:
             recordings=len(recordings),
             groups=len({one.group for one in recordings}),
             hours=round(sum(one.seconds for one in recordings) / 3600, DIGITS),
-            set_aside=sum(one.kind == kind for one in manifest.quarantined),
+            set_aside=sum(one.kind == kind or (one.kind, kind) == ("pairs", "speech") for one in manifest.quarantined),
             probes=_probe_spreads(recordings),
         )
-        for kind in KINDS
+        for kind in ORDER
         if (recordings := [one for one in manifest.recordings if one.kind == kind])
     )
 
@@ -232,4 +235,4 @@ def licences(manifest: SourceManifest) -> tuple[Licence, ...]:
         )
         for (kind, licence), recordings in found.items()
     ]
-    return tuple(sorted(lines, key=lambda line: (KINDS.index(line.kind), -line.hours, line.licence)))
+    return tuple(sorted(lines, key=lambda line: (ORDER.index(line.kind), -line.hours, line.licence)))

@@ -29,6 +29,7 @@ class Quantity:
 NAMED = (
     Quantity("snr_db", "SNR", "dB", within=0.1),
     Quantity("sir_db", "Speech to interfering talker", "dB", within=0.1),
+    Quantity("lag_samples", "Lag of the noisy side", "samples"),
     Quantity("rt60_s", "Reverberation time", "s"),
     Quantity("drr_db", "Direct to reverberant energy", "dB"),
     Quantity("cutoff_hz", "Cutoff", "Hz"),

@@ -4,6 +4,7 @@ recordings.py   what a recording and a source manifest are
 finding.py      files of a folder or bucket prefix, rows of a CSV or Parquet manifest
 measuring.py    what is measured of a recording, once, and what cannot be used
 remembering.py  what was measured before: a second scan of an unchanged folder costs a listing
+pairing.py      recorded pairs: clean/ and noisy/ with files of equal names
 splitting.py    who belongs to train, valid or test
 scanning.py     all of it, one kind after the other; loading a recording
 

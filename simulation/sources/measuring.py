@@ -69,7 +69,7 @@ def _read(kind: Kind, address: str) -> Found:
         first = audio.mono(samples)
         probe = measured(kind, first, sample_rate)
         return Found(
-            sha256=sha256, samples=len(first), sample_rate=sample_rate, probe=probe, fault=_fault(first, probe)
+            sha256=sha256, samples=len(first), sample_rate=sample_rate, probe=probe, fault=_fault(kind, first, probe)
         )
     except BadAudio as error:
         return Found(sha256=sha256, fault=str(error))
@@ -94,10 +94,10 @@ def measured(kind: Kind, samples: audio.Waveform, sample_rate: int) -> Probe | N
     return Probe(**{name: round(value, DIGITS) for name, value in finite.items()})
 
 
-def _fault(samples: audio.Waveform, probe: Probe | None) -> str:
+def _fault(kind: Kind, samples: audio.Waveform, probe: Probe | None) -> str:
     """Why nobody should use this recording; empty where they may. `[samples]`, the channel that would be used."""
     if probe is None:
         return f"Silent: {levels.rms_db(samples):.1f} dBFS in its first channel."
-    if probe.clipped_share > CLIPPED_SHARE:
+    if kind != "noisy" and probe.clipped_share > CLIPPED_SHARE:
         return f"Clipped: {probe.clipped_share:.1%} of its samples lie on flat tops; at most {CLIPPED_SHARE:.1%} may."
     return ""

@@ -7,9 +7,11 @@ from typing import Literal
 from simulation.errors import BadSetting
 from simulation.schema import Schema, canonical_json
 
-Kind = Literal["speech", "noise", "rir"]
+Kind = Literal["speech", "noise", "rir", "noisy"]
+"""`noisy`: the noisy side of a recorded pair, whose clean side is speech (`pairing.py`)."""
 Split = Literal["train", "valid", "test"]
 KINDS: tuple[Kind, ...] = ("speech", "noise", "rir")
+"""What a scenario draws from."""
 SPLITS: dict[str, Split] = {"train": "train", "valid": "valid", "test": "test"}
 
 

@@ -10,6 +10,7 @@ from simulation.corpora.sample import SAMPLE
 from simulation.errors import BadSetting, ManifestMismatch, TooManyQuarantined
 from simulation.sources.finding import Candidate, candidates_at, from_rows, table_rows
 from simulation.sources.measuring import Found, found_at
+from simulation.sources.pairing import pairs_at, partner
 from simulation.sources.recordings import KINDS, Kind, Probe, Quarantined, Recording, SourceManifest
 from simulation.sources.splitting import refuse_shared_groups, splits_of, without_copies
 
@@ -80,6 +81,10 @@ class Asking(Protocol):
     def rirs(self) -> str: ...  # noqa: D102
 
     @property
+    def pairs(self) -> str:
+        """Where recorded pairs lie, in place of the three; empty where there are none."""
+
+    @property
     def sample_rate(self) -> int:
         """Hz."""
 
@@ -94,6 +99,9 @@ class Asking(Protocol):
 
 def scan_for(asking: Asking) -> SourceManifest:
     """The sources of a scenario as they are now; raises what `scan` raises."""
+    if asking.pairs:
+        lowest_rate = 0 if "speech" in asking.narrow_sources else asking.sample_rate
+        return scan_pairs(asking.pairs, lowest_rate=lowest_rate, bad_share=asking.most_bad_sources)
     return scan(
         asking.speech,
         asking.noise,
@@ -102,6 +110,36 @@ def scan_for(asking: Asking) -> SourceManifest:
         narrow=asking.narrow_sources,
         bad_share=asking.most_bad_sources,
     )
+
+
+def scan_pairs(address: str, *, lowest_rate: int, bad_share: float = 0.05) -> SourceManifest:
+    """Recorded pairs (`pairing.py`), each as two recordings; raises what `scan` raises."""
+    pairs, bad = pairs_at(storage.normal(address), lowest_rate)
+    clean, copies = without_copies(_in_splits("speech", address, [(place, found) for place, found, _ in pairs]))
+    bad += [one.model_copy(update={"kind": "pairs"}) for one in copies]
+    _refuse_too_many("pairs", address, len(clean), bad, bad_share)
+    if bad:
+        log.warning("Set aside %d pairs of %s: %s", len(bad), address, _first(bad))
+    other = {place.id: found for place, _, found in pairs}
+    noisy = [
+        one.model_copy(
+            update={
+                "id": partner(one.id),
+                "kind": "noisy",
+                "address": _other_side(storage.normal(address), one.id),
+                "samples": other[one.id].samples,
+                "sha256": other[one.id].sha256,
+                "probe": other[one.id].probe,
+            }
+        )
+        for one in clean
+    ]
+    return SourceManifest(recordings=(*clean, *noisy), quarantined=tuple(bad))
+
+
+def _other_side(address: str, speech_id: str) -> str:
+    """Where the noisy side of a pair lies."""
+    return storage.join(address, partner(speech_id))
 
 
 def load(recording: Recording, sample_rate: int) -> audio.Waveform:
@@ -194,7 +232,7 @@ def _refuse_narrow_sample(kind: Kind, where: str, lowest_rate: int) -> None:
         )
 
 
-def _refuse_too_many(kind: Kind, where: str, good: int, bad: list[Quarantined], bad_share: float) -> None:
+def _refuse_too_many(kind: str, where: str, good: int, bad: list[Quarantined], bad_share: float) -> None:
     share = len(bad) / (good + len(bad))
     if share > bad_share or not good:
         raise TooManyQuarantined(
