@@ -5,10 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -16,16 +15,17 @@ import pytest
 import torch
 
 from simulation import audio, storage
-from simulation.build import render_shard
+from simulation.build import build, render_shard
+from simulation.corpus import Corpus, open_splits
 from simulation.degradations import AddNoise, Reverberate
-from simulation.draw import Plan, shard_count
+from simulation.draw import Plan
 from simulation.errors import ManifestMismatch, UnmuffleError
-from simulation.manifest import CommittedShard
 from simulation.render import Library
 from simulation.scenario import Case, Scenario, Size
 from simulation.shards import commit
 from simulation.virtual import VirtualCorpus, commit_plan, open_corpora
 from training.batches import Batch, Batches
+from training.pairs import labels_of, set_aside
 from training.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -59,21 +59,20 @@ def virtual(scenario: Scenario, tmp_path_factory: pytest.TempPathFactory) -> Vir
     return corpus
 
 
-@pytest.fixture(scope="module")
-def rendered(virtual: VirtualCorpus, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The same split, rendered."""
-    from simulation.build import _finish, _record  # the build itself needs Ray, and this test does not
-
-    plan: Plan = virtual.plan
-    root = storage.normal(str(tmp_path_factory.mktemp("rendered")))
+def in_this_process(plan: Plan, root: str, missing: list, workers: int) -> Iterator[tuple]:
+    """In place of the build's own rendering, which needs Ray."""
     library = Library(plan.sources, plan.scenario, plan.seed)
-    records = {}
-    for split in ("train", "valid", "test"):
-        shards: dict[int, CommittedShard] = {}
-        for number in range(shard_count(plan, split)):
-            shards[number] = commit(f"{root}/{split}", *render_shard(plan, split, number, library))
-        records[split] = _record(plan, split, shards)
-    return open_corpora(_finish(root, records).address)["train"]
+    for split, number in missing:
+        yield split, number, commit(f"{root}/{split}", *render_shard(plan, split, number, library))
+
+
+@pytest.fixture(scope="module")
+def rendered(scenario: Scenario, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The same split, rendered."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simulation.build._rendered", in_this_process)
+        built = build(scenario, str(tmp_path_factory.mktemp("rendered")))
+    return open_splits(built.address, built.digest)["train"]
 
 
 def equal(one: Batch, other: Batch) -> bool:
@@ -83,7 +82,7 @@ def equal(one: Batch, other: Batch) -> bool:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_batches_of_a_plan_are_those_of_the_rendered_corpus(
-    virtual: VirtualCorpus, rendered: Any, small_recipe: MakeRecipe, workers: int
+    virtual: VirtualCorpus, rendered: Corpus, small_recipe: MakeRecipe, workers: int
 ) -> None:
     """Bit for bit over three epochs, with a row in quarantine, for any number of processes; validation likewise."""
     recipe = small_recipe(steps=1 + 3 * virtual.rows // 5)
@@ -94,6 +93,14 @@ def test_batches_of_a_plan_are_those_of_the_rendered_corpus(
     assert count == recipe.steps
     assert there.bad.keys() == here.bad.keys() != set()
     assert all(map(equal, there.whole(4), here.whole(4)))
+
+
+def test_an_evaluation_sees_the_rows_of_the_rendered_corpus(virtual: VirtualCorpus, rendered: Corpus) -> None:
+    """Labels with what was measured, what is set aside, and the audio of every row by its place."""
+    assert labels_of(virtual) == labels_of(rendered)
+    assert set_aside(virtual) == set_aside(rendered) != ()
+    last = len(virtual) - 1
+    assert np.array_equal(virtual.read(last).noisy, rendered.read(last).noisy)
 
 
 def test_no_process_is_left(virtual: VirtualCorpus, small_recipe: MakeRecipe) -> None:
