@@ -17,6 +17,7 @@ PARAMETERS = {
     "mp_senet_2024_phase": 1_991_362,
     "renet": 1_549_969,
     "renet_small": 900_529,
+    "renet_causal": 1_586_833,
     "gru_mask": 522_249,
 }
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training.checkpoint import load_version, save_version, weights_digest
-from training.models import AnyModel, Dm, GruMask, MpSenet, ReNet
+from training.models import AnyModel, CausalReNet, Dm, GruMask, MpSenet, ReNet
 from training.models.base import Enhancer, ModelConfig
 
 DM = {"channels": 4, "heads": 2, "blocks": 1, "dense_depth": 2, "kernel": 5, "hop_size": 200}
@@ -27,6 +27,8 @@ SMOKE: list[ModelConfig] = [
     MpSenet.Config.model_validate(MP_SENET | {"mask_decoder": False, "retrieve_phase": True}),
     ReNet.Config.model_validate(RENET),
     ReNet.Config.model_validate(RENET | {"equivariant": False, "interaction": False, "hybrid": False}),
+    CausalReNet.Config.model_validate(RENET | {"window": 7}),
+    CausalReNet.Config.model_validate(RENET | {"window": 30, "hop_size": 100, "interaction": False, "hybrid": False}),
     GruMask.Config(width=8, layers=2),
     GruMask.Config(width=8, layers=1, hop_size=100, mask_floor=0.1),
 ]

@@ -7,6 +7,7 @@ from training.models.dm import Dm
 from training.models.gru_mask import GruMask
 from training.models.mp_senet import MpSenet
 from training.models.renet import ReNet
+from training.models.renet_causal import CausalReNet
 
 
 class Preset(NamedTuple):
@@ -46,5 +47,6 @@ PRESETS: dict[str, Preset] = {
     ),
     "renet": Preset(ReNet.Config(), f"{_RENET}; MACs by the authors' rules, not printed", "1.55 M", 34.97),
     "renet_small": Preset(ReNet.Config(magnitude_channels=32, magnitude_head=8), _RENET, "0.90 M", 22.89),
+    "renet_causal": Preset(CausalReNet.Config(), "the streaming variant in the repository of RENet's authors"),
     "gru_mask": Preset(GruMask.Config(), "our own baseline"),
 }

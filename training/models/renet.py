@@ -33,6 +33,32 @@ class Streams(NamedTuple):
     """[batch, channels, frames, bins], or as sequences [sequences, places, channels]."""
 
 
+class ReNetConfig(PolarConfig):
+    """What RENet and its causal form share; the defaults are the standard size."""
+
+    kind: str
+    magnitude_channels: int = Field(default=48, gt=0)
+    phase_channels: int = Field(default=16, gt=0)
+    """Complex ones."""
+    blocks: int = 4
+    """Time-frequency blocks."""
+    heads: int = 4
+    magnitude_head: int = 12
+    """Width of an attention head's part for the magnitude."""
+    phase_head: int = 6
+    """Complex width of its part for the phase."""
+    glu_width: int = 64
+    """Hidden complex channels of the phase's feed-forward."""
+    dense_depth: int = 4
+    """Convolutions in a dense block."""
+    equivariant: bool = True
+    """False, an ablation: complex convolutions and maps have biases."""
+    interaction: bool = True
+    """False, an ablation: no gates between the streams (MPICM)."""
+    hybrid: bool = True
+    """False, an ablation: each stream attends by itself (HADF)."""
+
+
 class ReNet(PolarEnhancer):
     """Global rotation equivariant phase modelling: turn the phases of the input, and those of the output turn alike.
 
@@ -51,30 +77,10 @@ class ReNet(PolarEnhancer):
     1e-9 inside those over channels, 1e-9 at the last atan2.
     """
 
-    class Config(PolarConfig):
+    class Config(ReNetConfig):
         """Settings of RENet; the defaults are the standard size."""
 
         kind: Literal["renet"] = "renet"
-        magnitude_channels: int = Field(default=48, gt=0)
-        phase_channels: int = Field(default=16, gt=0)
-        """Complex ones."""
-        blocks: int = 4
-        """Time-frequency blocks."""
-        heads: int = 4
-        magnitude_head: int = 12
-        """Width of an attention head's part for the magnitude."""
-        phase_head: int = 6
-        """Complex width of its part for the phase."""
-        glu_width: int = 64
-        """Hidden complex channels of the phase's feed-forward."""
-        dense_depth: int = 4
-        """Convolutions in a dense block."""
-        equivariant: bool = True
-        """False, an ablation: complex convolutions and maps have biases."""
-        interaction: bool = True
-        """False, an ablation: no gates between the streams (MPICM)."""
-        hybrid: bool = True
-        """False, an ablation: each stream attends by itself (HADF)."""
 
         def build(self) -> "ReNet":
             """The network, with fresh weights."""
@@ -125,7 +131,7 @@ class InteractiveConvolution(nn.Module):
 
     def __init__(
         self,
-        config: ReNet.Config,
+        config: ReNetConfig,
         inputs: tuple[int, int],
         kernel: tuple[int, int],
         bins: int,
@@ -155,12 +161,19 @@ class InteractiveConvolution(nn.Module):
 
     def forward(self, x: Streams) -> Streams:
         """Zeros stand before the first frame, so no frame sees a later one except through the norms."""
-        phase, magnitude = (functional.pad(each, (0, 0, self.past, 0)) for each in x)
+        phase, magnitude = self.convolved(*(functional.pad(each, (0, 0, self.past, 0)) for each in x))
+        return self.interacted(self.phase_norm(phase), functional.silu(self.magnitude_norm(magnitude)))
+
+    def convolved(self, phase: Tensor, magnitude: Tensor) -> Streams:
+        """Each stream by itself, as many frames fewer as lie in the past."""
         phase, magnitude = self.phase(phase), self.magnitude(magnitude)
         if self.upsample:
             phase = interleaved(phase.flatten(0, 1)).unflatten(0, (-1, 2))
             magnitude = interleaved(magnitude)
-        phase, magnitude = self.phase_norm(phase), functional.silu(self.magnitude_norm(magnitude))
+        return Streams(phase, magnitude)
+
+    def interacted(self, phase: Tensor, magnitude: Tensor) -> Streams:
+        """Each stream through the gate that the other one sets."""
         if not self.gated:
             return Streams(phase, magnitude)
         return Streams(
@@ -219,11 +232,13 @@ class Gate(nn.Module):
 class InteractiveDense(nn.Module):
     """Densely connected interactive convolutions that look back 1, 2, 4, 8, ... frames; the newest stands in front."""
 
-    def __init__(self, config: ReNet.Config, bins: int) -> None:
+    convolution: type[InteractiveConvolution] = InteractiveConvolution
+
+    def __init__(self, config: ReNetConfig, bins: int) -> None:
         super().__init__()
         phases, magnitudes = config.phase_channels, config.magnitude_channels
         self.layers = nn.ModuleList(
-            InteractiveConvolution(
+            self.convolution(
                 config,
                 ((place + 1) * phases, (place + 1) * magnitudes),
                 (2, 3),
@@ -234,11 +249,11 @@ class InteractiveDense(nn.Module):
             for place in range(config.dense_depth)
         )
 
-    def forward(self, x: Streams) -> Streams:
-        """Same shapes out."""
+    def forward(self, x: Streams, *memory: object) -> Streams:
+        """Same shapes out; a memory is handed on to the convolutions of the causal form."""
         seen = newest = x
         for layer in self.layers:
-            newest = layer(seen)
+            newest = layer(seen, *memory)
             phase, magnitude = (
                 torch.cat([newest.phase, seen.phase], 2),
                 torch.cat([newest.magnitude, seen.magnitude], 1),
@@ -250,19 +265,23 @@ class InteractiveDense(nn.Module):
 class HybridBlock(nn.Module):
     """A hybrid layer along time (each bin alone), then one along frequency (each frame alone); residuals around."""
 
-    def __init__(self, config: ReNet.Config) -> None:
+    def __init__(self, config: ReNetConfig) -> None:
         super().__init__()
-        self.time = HybridLayer(config)
+        self.time = self.time_layer(config)
         self.frequency = HybridLayer(config)
 
-    def forward(self, x: Streams) -> Streams:
-        """Same shapes out."""
+    def time_layer(self, config: ReNetConfig) -> nn.Module:
+        """The layer along time, which the causal form replaces."""
+        return HybridLayer(config)
+
+    def forward(self, x: Streams, *memory: object) -> Streams:
+        """Same shapes out; a memory is handed on to the layer along time of the causal form."""
         batch, _, _, frames, bins = x.phase.shape
         phase_SLPC = x.phase.permute(0, 4, 3, 1, 2).flatten(0, 1)
         magnitude_SLC = x.magnitude.permute(0, 3, 2, 1).flatten(0, 1)
-        x = _sum(self.time(Streams(phase_SLPC, magnitude_SLC)), Streams(phase_SLPC, magnitude_SLC))
+        x = summed(self.time(Streams(phase_SLPC, magnitude_SLC), *memory), Streams(phase_SLPC, magnitude_SLC))
         x = Streams(*(each.unflatten(0, (batch, bins)).transpose(1, 2).flatten(0, 1) for each in x))
-        x = _sum(self.frequency(x), x)
+        x = summed(self.frequency(x), x)
         phase, magnitude = (each.unflatten(0, (batch, frames)) for each in x)
         return Streams(phase.permute(0, 3, 4, 1, 2), magnitude.permute(0, 3, 1, 2))
 
@@ -270,7 +289,7 @@ class HybridBlock(nn.Module):
 class HybridLayer(nn.Module):
     """HADF: one attention over both streams, then a feed-forward for each; a residual around each, norms at the end."""
 
-    def __init__(self, config: ReNet.Config) -> None:
+    def __init__(self, config: ReNetConfig) -> None:
         super().__init__()
         phases, magnitudes = config.phase_channels, config.magnitude_channels
         self.norms = StreamNorms(config)
@@ -282,16 +301,16 @@ class HybridLayer(nn.Module):
 
     def forward(self, x: Streams) -> Streams:
         """Sequences in, sequences of the same shapes out."""
-        x = _sum(x, self.attention(self.norms(x)))
+        x = summed(x, self.attention(self.norms(x)))
         normed = self.middle_norms(x)
         fed = Streams(self.phase_feed_forward(normed.phase), self.magnitude_feed_forward(normed.magnitude))
-        return self.last_norms(_sum(x, fed))
+        return self.last_norms(summed(x, fed))
 
 
 class StreamNorms(nn.Module):
     """Root-mean-square norms over channels, one for each stream."""
 
-    def __init__(self, config: ReNet.Config) -> None:
+    def __init__(self, config: ReNetConfig) -> None:
         super().__init__()
         self.phase = ComplexRmsNorm(config.phase_channels)
         self.magnitude = nn.RMSNorm(config.magnitude_channels, eps=1e-9)
@@ -308,7 +327,7 @@ class HybridAttention(nn.Module):
     rotation of everything; the values turn.
     """
 
-    def __init__(self, config: ReNet.Config) -> None:
+    def __init__(self, config: ReNetConfig) -> None:
         super().__init__()
         heads, bias = config.heads, not config.equivariant
         self.hybrid, self.widths = config.hybrid, (2 * config.phase_head, config.magnitude_head)
@@ -318,13 +337,18 @@ class HybridAttention(nn.Module):
 
     def forward(self, x: Streams) -> Streams:
         """Sequences in, sequences of the same shapes out."""
-        query, key, value = self.query(x), self.key(x), self.value(x)
+        return self.attended(self.query(x), self.key(x), self.value(x), None)
+
+    def attended(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None) -> Streams:
+        """What the places of the query make of those of key and value; `seen` says which of them they may see."""
         if self.hybrid:
-            seen = functional.scaled_dot_product_attention(query, key, value)
-            phase_SHLE, magnitude_SHLE = seen.split(self.widths, dim=-1)
+            found = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
+            phase_SHLE, magnitude_SHLE = found.split(self.widths, dim=-1)
         else:
             parts = zip(*(each.split(self.widths, dim=-1) for each in (query, key, value)), strict=True)
-            phase_SHLE, magnitude_SHLE = (functional.scaled_dot_product_attention(*part) for part in parts)
+            phase_SHLE, magnitude_SHLE = (
+                functional.scaled_dot_product_attention(*part, attn_mask=seen) for part in parts
+            )
         phase_SLPC = phase_SHLE.unflatten(-1, (2, -1)).permute(0, 2, 3, 1, 4).flatten(-2)
         magnitude_SLC = magnitude_SHLE.transpose(1, 2).flatten(-2)
         return Streams(self.phase_out(phase_SLPC), self.magnitude_out(magnitude_SLC))
@@ -333,7 +357,7 @@ class HybridAttention(nn.Module):
 class Projection(nn.Module):
     """Queries, keys or values of both streams, [sequences, heads, places, 2 phase_head + magnitude_head]."""
 
-    def __init__(self, config: ReNet.Config) -> None:
+    def __init__(self, config: ReNetConfig) -> None:
         super().__init__()
         self.heads = config.heads
         bias = not config.equivariant
@@ -347,5 +371,6 @@ class Projection(nn.Module):
         return torch.cat([phase_SLPHE.permute(0, 3, 1, 2, 4).flatten(-2), magnitude_SLHE.transpose(1, 2)], dim=-1)
 
 
-def _sum(one: Streams, other: Streams) -> Streams:
+def summed(one: Streams, other: Streams) -> Streams:
+    """A residual in each stream."""
     return Streams(one.phase + other.phase, one.magnitude + other.magnitude)
