@@ -38,7 +38,16 @@ from simulation.manifest import (
     prefix_digests,
 )
 from simulation.render import RENDER_VERSION, Library, render
-from simulation.shards import RECORD, commit_name, committed_shard, parse_commit, parse_record, size_name, splits_name
+from simulation.shards import (
+    RECORD,
+    commit_name,
+    committed_shard,
+    largest,
+    parse_commit,
+    parse_record,
+    size_name,
+    splits_name,
+)
 from simulation.sources import SPLITS
 
 BUILD = "unmuffle simulate SCENARIO --store URI"
@@ -61,7 +70,7 @@ class Corpus:
         address = storage.normal(address)
         record = read_record(address)
         if digest is not None:
-            record = record.prefix(_prefix_with(record, digest, address))
+            record = _record_with(record, digest, address)
         return cls(address, record, tuple(_read_commits(address, record)))
 
     @property
@@ -137,13 +146,11 @@ class Corpus:
     def read(self, index: int) -> Mixture:
         """The mixture of entry `index` (rows in quarantine do not count), by one ranged read."""
         entry, tar = self.entries[index], self._tars[index]
-        start, end = entry.clean.offset, entry.noisy.offset + entry.noisy.size
         try:
-            data = storage.read_range(tar, start, end - start)
-            clean, noisy = (
-                audio.mono(audio.read(data[span.offset - start :][: span.size], entry.row.id)[0])
-                for span in (entry.clean, entry.noisy)
-            )
+            try:
+                clean, noisy = _pair(entry, tar)
+            except BadAudio:  # perhaps it was right in the store: a part of an object comes without a checksum
+                clean, noisy = _pair(entry, tar)
         except NotThere:
             raise CorpusDamaged(f"{tar} is missing. Simulate again: what is missing is rendered again.") from None
         except (NotAllowed, StoreUnreachable):
@@ -159,6 +166,16 @@ class Corpus:
             first, last = self.entries[0].row.id, self.entries[-1].row.id
             raise UnknownName(f"row of {self.name}", row_id, [f"{first} to {last}"])
         return positions[row_id]
+
+
+def _pair(entry: Entry, tar: str) -> list[np.ndarray]:
+    """The clean and the noisy waveform of an entry; `BadAudio` if a FLAC file does not decode to its last frame."""
+    start, end = entry.clean.offset, entry.noisy.offset + entry.noisy.size
+    data = storage.read_range(tar, start, end - start)
+    return [
+        audio.mono(audio.read(data[span.offset - start :][: span.size], entry.row.id)[0])
+        for span in (entry.clean, entry.noisy)
+    ]
 
 
 # ---- opening --------------------------------------------------------------------------------------------------------
@@ -218,15 +235,21 @@ def _absent(address: str) -> NotThere | CorpusIncomplete:
     return NotThere(f"There is no corpus at {address}. Build one with `{BUILD}`, which prints its address.")
 
 
-def _prefix_with(record: CorpusRecord, digest: str, address: str) -> int:
-    """The number of shards whose corpus digest this is."""
+def _record_with(record: CorpusRecord, digest: str, address: str) -> CorpusRecord:
+    """The prefix of a corpus that has this digest.
+
+    A writer of a smaller size that was killed at the wrong moment leaves its own corpus.json over that of a larger one,
+    so the largest size that was finished is looked at too.
+    """
+    if digest not in prefix_digests(record.shards) and (finished := largest(address)):
+        record = parse_record(storage.read(finished), finished)
     digests = prefix_digests(record.shards)
     if digest not in digests[1:]:
         raise ManifestMismatch(
             f"No prefix of the corpus at {address} has the digest {digest[:12]}…; all {len(record.shards)} shards have"
             f" {record.corpus_digest[:12]}…. Build the corpus that was asked for, or ask for this one."
         )
-    return digests.index(digest)
+    return record.prefix(digests.index(digest))
 
 
 def _read_commits(address: str, record: CorpusRecord) -> list[ShardRecord]:

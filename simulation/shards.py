@@ -209,14 +209,14 @@ def publish(address: str, record: CorpusRecord) -> None:
     _check_same_plan(record, address)
     storage.create(storage.join(address, size_name(len(record.shards))), record.canonical())
     pointer, published = storage.join(address, RECORD), ""
-    while published != (largest := _largest(address)):
-        data = storage.read(largest)
+    while published != (found := largest(address)):
+        data = storage.read(found)
         if not storage.create(pointer, data) and storage.read(pointer) != data:
             storage.replace(pointer, data)
-        published = largest
+        published = found
 
 
-def _largest(address: str) -> str:
+def largest(address: str) -> str:
     """The record of the largest size that was finished here; empty if none was."""
     found = [stored.address for stored in storage.listing(address) if SIZE_NAME.search(stored.address)]
     return max(found, key=lambda at: (len(at), at), default="")
@@ -224,12 +224,12 @@ def _largest(address: str) -> str:
 
 def _check_same_plan(record: CorpusRecord, address: str) -> None:
     """What stands at the address must begin with what we rendered, or the other way round."""
-    if not (largest := _largest(address)):
+    if not (found := largest(address)):
         return
-    there = parse_record(storage.read(largest), largest)
+    there = parse_record(storage.read(found), found)
     if any(theirs.sha256 != ours.sha256 for theirs, ours in zip(there.shards, record.shards, strict=False)):
         raise NotReproducible(
-            f"{largest} lists other shards than were rendered now for the same plan. Run `unmuffle corpus verify`."
+            f"{found} lists other shards than were rendered now for the same plan. Run `unmuffle corpus verify`."
         )
 
 

@@ -1,6 +1,7 @@
 import pickle
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,38 @@ def test_a_digest_opens_the_prefix_it_names(
         assert {split: corpus.digest for split, corpus in splits.items()} == {
             split: told.digest for split, told in one.splits.items()
         }
+
+
+def test_a_larger_corpus_opens_though_a_smaller_one_stands_before_it(
+    tmp_path: Path, built: Built, build_tiny: BuildTiny, tiny_scenario: Callable[..., Scenario]
+) -> None:
+    """As a writer of the smaller one leaves it when it is killed before its last look; the next build mends it."""
+    pointer = _path(built.splits["train"].address) / "corpus.json"
+    small, size = pointer.read_bytes(), Size(train_hours=12.0 / 3600, valid_rows=4, test_rows=4)
+    larger = build_tiny(str(tmp_path / "store"), tiny_scenario(size=size))
+    pointer.write_bytes(small)
+    assert len(open_splits(larger.address, larger.digest)["train"]) == larger.splits["train"].rows
+    build_tiny(str(tmp_path / "store"))
+    assert pointer.read_bytes() != small
+
+
+def test_a_part_that_was_changed_on_its_way_is_read_again(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of objects come without checksums; audio that does not decode is asked for once more, then answered."""
+    corpus, read_range, reads = Corpus.open(built.splits["test"].address), storage.read_range, [0]
+    whole = corpus.read(1)
+
+    def changed(address: str, start: int, size: int, times: int) -> bytes:
+        reads[0] += 1
+        data = bytearray(read_range(address, start, size))
+        data[size // 4] ^= reads[0] <= times
+        return bytes(data)
+
+    monkeypatch.setattr(storage, "read_range", partial(changed, times=1))
+    assert np.array_equal(corpus.read(1).noisy, whole.noisy) and reads == [2]
+    monkeypatch.setattr(storage, "read_range", partial(changed, times=9))
+    with pytest.raises(CorpusDamaged, match="test-00000001"):
+        corpus.read(1)
+    assert reads == [4]
 
 
 def test_a_digest_that_is_not_there_is_a_mismatch(built: Built) -> None:
