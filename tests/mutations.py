@@ -89,8 +89,8 @@ FAULTS = (
     Fault(
         "one generator for all fields of an operation",
         "simulation/chance.py",
-        "return generator(*self._key, field)",
-        "self.__dict__.setdefault('one', generator(*self._key)); return self.one",
+        "return generator(*self._row, self._operation, field)",
+        "self.__dict__.setdefault('one', generator(*self._row, self._operation)); return self.one",
         "tests/simulation/test_degradations.py::test_changing_one_range_shifts_no_other_draw",
     ),
     Fault(
@@ -103,8 +103,8 @@ FAULTS = (
     Fault(
         "the reverberant side comes half a millisecond late",
         "simulation/degradations/reverb.py",
-        "wet[rir.onset : rir.onset + len(samples)]",
-        "wet[rir.onset - 4 : rir.onset - 4 + len(samples)]",
+        "each[rir.onset : rir.onset + len(samples)]",
+        "each[rir.onset - 4 : rir.onset - 4 + len(samples)]",
         "tests/simulation/test_degradations.py::test_every_target_is_aligned_with_the_dry_speech",
     ),
     Fault(
@@ -704,6 +704,27 @@ FAULTS = (
         "tests/training/test_import_weights.py::test_weights_of_another_network_are_refused",
     ),
     Fault(
+        "attention to a frame that was never heard",
+        "training/models/renet_causal.py",
+        "(seen >= earlier - memory.frames)",
+        "(seen >= 0)",
+        "tests/training/test_renet_causal.py::test_attention_sees_the_window_and_no_more",
+    ),
+    Fault(
+        "a running norm that turns up without limit",
+        "training/models/renet_causal.py",
+        ".clamp(max=LARGEST_GAIN)",
+        "",
+        "tests/training/test_renet_causal.py::test_a_running_norm_is_what_its_definition_says",
+    ),
+    Fault(
+        "a memory that keeps one frame too few",
+        "training/models/renet_causal.py",
+        "memory.behind(x.phase, self.past, 3)",
+        "functional.pad(x.phase, (0, 0, self.past, 0))",
+        "tests/training/test_models.py::test_a_causal_network_answers_in_pieces",
+    ),
+    Fault(
         "let training on a plan render rows without the quantiser",
         "simulation/virtual.py",
         "mixture, measured = render(row, self.plan.scenario, self._library)",
@@ -737,6 +758,70 @@ FAULTS = (
         "bound = np.sqrt(active_power / margin) * (1 - 1e-9)",
         "bound = np.sqrt(active_power / margin) * 1.01",
         "tests/simulation/test_levels.py::test_the_threshold_is_the_lowest_that_solves_the_equation",
+    ),
+    # ---- scenarios, talkers and rooms
+    Fault(
+        "the interfering talker may be the speaker",
+        "simulation/chance.py",
+        'excluded = {*apart_from, self._speaker} if kind == "speech" else apart_from',
+        "excluded = apart_from",
+        "tests/simulation/test_noise.py::test_the_other_talker_is_never_the_speaker",
+    ),
+    Fault(
+        "ducking lowers the target too",
+        "simulation/degradations/wind.py",
+        "return replace(mixture, noisy=speech + scaled,",
+        "return replace(mixture, clean=speech, noisy=speech + scaled,",
+        "tests/simulation/test_noise.py::test_ducking_lowers_the_speech_under_gusts_and_not_the_target",
+    ),
+    Fault(
+        "members of a composition are drawn with replacement",
+        "simulation/composition.py",
+        "[: self._drawn_count(chance)]",
+        "[:1] * self._drawn_count(chance)",
+        "tests/simulation/test_composition.py::test_as_many_as_drawn_happen_and_none_twice",
+    ),
+    Fault(
+        "the turn of a member depends on its place in the list",
+        "simulation/composition.py",
+        'f"turn.{step.name}"',
+        'f"turn.{self.of[::-1].index(step)}"',
+        "tests/simulation/test_composition.py::test_a_member_that_is_added_or_changed_shifts_no_other_draw",
+    ),
+    Fault(
+        "sources below the rate pass at 48 kHz",
+        "simulation/sources/scanning.py",
+        "lowest_rate = 0 if kind in narrow else sample_rate",
+        "lowest_rate = 0",
+        "tests/simulation/test_scenarios.py::test_scenarios_at_48_khz_refuse_sources_below_unless_asked",
+    ),
+    Fault(
+        "the tail of a room is cut off while it can be heard",
+        "simulation/room_acoustics.py",
+        "DECAYED_DB = 75.0",
+        "DECAYED_DB = 45.0",
+        "tests/simulation/test_rooms.py::test_no_decay_is_cut_short",
+    ),
+    Fault(
+        "the tail of a room decays too slowly",
+        "simulation/room_acoustics.py",
+        "10 ** (-6 * np.arange",
+        "10 ** (-5 * np.arange",
+        "tests/simulation/test_rooms.py::test_a_hybrid_decays_as_asked",
+    ),
+    Fault(
+        "the onset of a bank's response is looked for, not known",
+        "simulation/render.py",
+        "if recording.onset is None:",
+        "if True:",
+        "tests/simulation/test_bank.py::test_a_bank_is_the_source_of_a_scenario",
+    ),
+    Fault(
+        "a room of a bank is committed over another one",
+        "simulation/bank.py",
+        "if not storage.create(address, data) and storage.read(address) != data:",
+        "if storage.replace(address, data):",
+        "tests/simulation/test_bank.py::test_other_values_for_the_same_room_are_not_reproducible",
     ),
 )
 
