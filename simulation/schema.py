@@ -112,7 +112,18 @@ def explain(error: ValidationError, keys: Iterable[str] = ()) -> str:
         if not any(
             len(place) > len(problem["loc"]) and place[: len(problem["loc"])] == problem["loc"] for place in places
         )
+        and not _of_another_form(problem, places)
     )  # what is wrong with a whole only because a part of it is wrong is left out
+
+
+def _of_another_form(problem: Any, places: list[tuple[int | str, ...]]) -> bool:
+    """Whether it says of a value that it is not what it does not try to be: of a word no object, of an object no word."""
+    *parent, _ = problem["loc"] or ("",)
+    beside = [place for place in places if place != problem["loc"] and list(place[: len(parent)]) == parent]
+    if isinstance(problem["input"], dict):
+        wants_a_scalar = problem["type"] == "literal_error" or problem["type"].endswith("_type")
+        return wants_a_scalar and any(len(place) > len(problem["loc"]) for place in beside)
+    return problem["type"] == "model_type" and any(len(place) == len(problem["loc"]) for place in beside)
 
 
 def _problem(problem: Any, keys: Iterable[str]) -> str:

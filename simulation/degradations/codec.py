@@ -31,6 +31,15 @@ CONTAINERS: dict[str, Container] = {
     "mulaw": Container("WAV", "ULAW", (8000, 11025, 16000, 22050, 32000, 44100, 48000)),
 }
 
+BITRATES: dict[str, tuple[tuple[int, tuple[int, int]], ...]] = {
+    "mp3": ((32_000, (32, 320)), (16_000, (8, 160)), (0, (8, 64))),
+    "opus": ((0, (6, 256)),),
+}
+"""Fewest and most kb/s, from a sample rate on: what libsndfile's compression levels 1 and 0 stand for."""
+
+LEAST_BITS = 0.999
+"""libsndfile refuses an MP3 at level 1 itself; this is the same bit rate."""
+
 TELEPHONE_RATE = 8000
 """Rate of GSM full rate and, unless another is asked for, of G.711 (A-law, mu-law), in Hz."""
 
@@ -70,7 +79,8 @@ class Codec(Degradation):
     """`gsm` is GSM full rate; `alaw` and `mulaw` are the two laws of G.711."""
 
     bitrate_kbps: Amount = Range(low=8.0, high=64.0)
-    """Of MP3 (constant; the nearest rate that it has, 8 to 160, or 32 to 320 from 32 kHz on) and Opus (6 to 256)."""
+    """Of MP3 (constant; the nearest that it has at its sample rate: 8 to 64 below 16 kHz, 8 to 160 below 32 kHz, 32 to
+    320 from there on) and Opus (6 to 256), in kb/s."""
 
     quality: Amount = Range(low=0.0, high=10.0)
     """Of Vorbis: 0 (fewest bits) to 10."""
@@ -93,7 +103,7 @@ class Codec(Degradation):
         rate = self._coding_rate(name, mixture.sample_rate)
         gain = np.float32(min(1.0, HEADROOM / max(np.abs(mixture.noisy).max(), HEADROOM)))
         sent = _at_least(audio.resample(mixture.noisy * gain, mixture.sample_rate, rate), round(SHORTEST_S * rate))
-        coded = encode(sent, rate, name, self._effort(name, rate))
+        coded = encode(sent, rate, name, self._compression(name, rate))
         heard, known_delay = decode(coded, len(sent))
         back = fitted(audio.resample(heard, rate, mixture.sample_rate), len(mixture.noisy)) / gain
         noisy, residual = aligned(back, mixture.noisy, round(RESIDUAL_S * mixture.sample_rate))
@@ -110,17 +120,14 @@ class Codec(Degradation):
         rates = CONTAINERS[name].sample_rates
         return max((rate for rate in rates if rate <= limit), default=rates[0])
 
-    def _effort(self, name: str, rate: int) -> float | None:
+    def _compression(self, name: str, rate: int) -> float | None:
         """libsndfile's compression level: 0 the most bits, 1 the fewest; None where a format has no choice."""
         if name == "vorbis":
             return 1 - number(self.quality) / 10
-        most, least = {
-            "opus": (256, 6),
-            "mp3": (320, 32) if rate >= 32_000 else (160, 8) if rate >= 16_000 else (64, 8),
-        }.get(name, (0, 0))
-        if most == 0:
+        if name not in BITRATES:
             return None
-        return float(np.clip((most - number(self.bitrate_kbps)) / (most - least), 0.0, 0.999))
+        least, most = next(limits for lowest_rate, limits in BITRATES[name] if rate >= lowest_rate)
+        return float(np.clip((most - number(self.bitrate_kbps)) / (most - least), 0.0, LEAST_BITS))
 
 
 def encode(samples: Waveform, sample_rate: int, name: str, compression: float | None) -> bytes:
@@ -151,7 +158,8 @@ def aligned(samples: Waveform, reference: Waveform, furthest: int) -> tuple[Wave
     """The samples moved to where they fit the reference best, by at most `furthest`, and how late they were."""
     padded = np.pad(samples, furthest)
     lags = range(-furthest, furthest + 1)
-    fits = [float(np.dot(padded[furthest + lag : furthest + lag + len(samples)], reference)) for lag in lags]
+    # Sums of NumPy's own: those of BLAS depend on the number of threads, and two lags may be nearly equal.
+    fits = [float(np.sum(padded[furthest + lag :][: len(samples)] * reference, dtype=np.float64)) for lag in lags]
     late = lags[int(np.argmax(fits))] if any(fits) else 0
     return padded[furthest + late : furthest + late + len(samples)], late
 

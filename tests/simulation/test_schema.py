@@ -43,3 +43,16 @@ def test_what_is_no_json_is_said_of_the_whole() -> None:
     """There is no field to name."""
     with pytest.raises(BadSetting, match=r"mine\.json is not a valid Scenario: the whole: Invalid JSON"):
         Scenario.parse("{nope", "mine.json")
+
+
+def test_a_value_is_told_what_it_tries_to_be() -> None:
+    """A wrong word is answered with the words and nothing of objects, a wrong list with what is wrong in it."""
+
+    def said(**changes: Any) -> str:
+        return refused(cases=[{"name": "coded", "degradations": [{"kind": "codec", **changes}]}]).partition("codec.")[2]
+
+    words = "'mp3', 'vorbis', 'opus', 'gsm', 'alaw' or 'mulaw'"
+    assert said(format="aac") == f"format: Input should be {words} (found 'aac')"
+    assert said(format={"values": ["opus", "aac"]}) == f"format: Input should be {words} (found 'aac')"
+    assert said(format={"values": []}).startswith("format.values: Tuple should have at least 1 item")
+    assert said(bitrate_kbps={"values": [8], "weights": [1, 2]}).startswith("bitrate_kbps.one_of: there are 1 values")
