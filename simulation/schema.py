@@ -117,7 +117,7 @@ def explain(error: ValidationError, keys: Iterable[str] = ()) -> str:
 
 
 def _of_another_form(problem: Any, places: list[tuple[int | str, ...]]) -> bool:
-    """Whether it says of a value that it is not what it does not try to be: of a word no object, of an object no word."""
+    """Whether it says that a value is not what it does not try to be: a word no object, an object no word."""
     *parent, _ = problem["loc"] or ("",)
     beside = [place for place in places if place != problem["loc"] and list(place[: len(parent)]) == parent]
     if isinstance(problem["input"], dict):
