@@ -1,5 +1,7 @@
 """Synthetic recordings and a small plan, so that tests of the simulation need neither real speech nor minutes."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,3 +177,26 @@ def build_tiny(material: Material) -> Callable[..., Built]:
         return build(scenario or tiny_scenario(), store, **vars(material) | options)
 
     return built
+
+
+@pytest.fixture
+def faulty_proxy(s3_endpoint: str, s3_store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], str]]:
+    """`faulty_proxy(share)`: from now on the environment names a proxy that spoils this share of the bucket's answers.
+
+    Gives the proxy's address. Requests are tried as often as for users.
+    """
+    proxies = []
+
+    def start(share: float) -> str:
+        words = [sys.executable, str(Path(__file__).parent / "faulty_proxy.py"), s3_endpoint, str(share), "1"]
+        proxies.append(proxy := subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        assert proxy.stdout is not None
+        address = proxy.stdout.readline().strip()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.delenv("AWS_MAX_ATTEMPTS")
+        return address
+
+    yield start
+    for proxy in proxies:
+        proxy.kill()
+        proxy.communicate()

@@ -6,6 +6,7 @@ but nobody hears of it; an answer that breaks off half-way. GET /-/counts tells 
 """
 
 import http.client
+import itertools
 import json
 import random
 import socket
@@ -16,9 +17,9 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Later.</Message></Error>"
+UNAVAILABLE = b"<?xml version='1.0'?><Error><Code>ServiceUnavailable</Code><Message>Later.</Message></Error>"
 NOT_HANDED_ON = ("expect", "connection")
-BEFORE, AFTER = ("503", "reset before"), ("reset after", "cut short")
+FATES = ("503", "reset before", "reset after", "cut short")
 
 
 class Proxy(ThreadingHTTPServer):
@@ -30,13 +31,16 @@ class Proxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.backend = urlsplit(server).netloc
         self.share, self.chance, self.lock = share, random.Random(seed), threading.Lock()
+        self.fates = itertools.cycle(FATES)
         self.counts: Counter[str] = Counter()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Callers may be killed in the middle of a request."""
 
     def fate(self) -> str:
         """That of the next request."""
         with self.lock:
-            spoilt = self.chance.random() < self.share
-            fate = self.chance.choice(BEFORE + AFTER) if spoilt else "answered"
+            fate = next(self.fates) if self.chance.random() < self.share else "answered"
             self.counts[fate] += 1
             return fate
 
@@ -55,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(200, [], json.dumps(self.server.counts).encode())
         fate = self.server.fate()
         if fate == "503":
-            return self._answer(503, [("Content-Type", "application/xml")], SLOW_DOWN)
+            return self._answer(503, [("Content-Type", "application/xml")], UNAVAILABLE)
         if fate == "reset before":
             return self._reset()
         status, headers, answer = self._ask(body)

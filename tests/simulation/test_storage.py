@@ -17,6 +17,7 @@ from typing import Any
 import botocore.exceptions
 import botocore.response
 import pytest
+from boto3.s3.transfer import TransferConfig
 from botocore.stub import Stubber
 
 from simulation import bucket, storage, writer_lock
@@ -550,6 +551,90 @@ def test_bodies_that_always_break_off_are_no_answer(s3_store: str) -> None:
 
 def _body(data: bytes, promised: int) -> botocore.response.StreamingBody:
     return botocore.response.StreamingBody(io.BytesIO(data), promised)
+
+
+def test_a_body_with_another_checksum_is_read_again(s3_store: str) -> None:
+    """What the network changed is no answer; a second, right one is what the reader gets."""
+    storage.replace(f"{s3_store}/x", b"right")
+    bodies = [b"wrong", b"right"]
+
+    def changed(http_response: Any = None, parsed: Any = None, **_: Any) -> None:
+        parsed["Body"]._raw_stream = io.BytesIO(bodies.pop(0))
+
+    bucket.client().meta.events.register("after-call.s3.GetObject", changed)
+    try:
+        assert storage.read(f"{s3_store}/x") == b"right"
+        assert bodies == []
+        bodies += [b"wrong"] * bucket.ATTEMPTS
+        with pytest.raises(StoreUnreachable, match="checksum"):
+            storage.read(f"{s3_store}/x")
+    finally:
+        bucket.client().meta.events.unregister("after-call.s3.GetObject", changed)
+
+
+def test_a_server_that_fails_now_and_then_is_read_and_written_as_ever(
+    s3_store: str, faulty_proxy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503, resets before and after the work is done, answers that break off: every promise is kept."""
+    monkeypatch.setattr(bucket, "PARTS", TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20))
+    proxy, chance = faulty_proxy(0.1), random.Random(0)
+    objects = {f"{s3_store}/many/{key:02}": chance.randbytes(chance.choice((10, 100_000))) for key in range(8)}
+    for address, data in objects.items():
+        assert storage.create(address, data) or storage.read(address) == data
+        assert not storage.create(address, b"another")
+    assert {stored.address: stored.size for stored in storage.listing(f"{s3_store}/many")} == {
+        address: len(data) for address, data in objects.items()
+    }
+    assert storage.read_many(objects) == list(objects.values())
+    assert [storage.read_range(address, 3, 5) for address in objects] == [data[3:8] for data in objects.values()]
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "large").write_bytes(chance.randbytes(22 << 20))
+    storage.upload(tmp_path / "up", f"{s3_store}/version")
+    storage.local_copy(f"{s3_store}/version", tmp_path / "down")
+    assert (tmp_path / "down" / "large").read_bytes() == (tmp_path / "up" / "large").read_bytes()
+    counts = json.loads(urllib.request.urlopen(f"{proxy}/-/counts").read())
+    assert counts.keys() == {"answered", "503", "reset before", "reset after", "cut short"}
+
+
+@pytest.fixture
+def large(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Bytes enough to go up in parts."""
+    monkeypatch.setattr(bucket, "IN_PARTS", 5 << 20)
+    monkeypatch.setattr(bucket, "PARTS", TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20))
+    return random.Random(0).randbytes(6 << 20)
+
+
+def test_large_objects_go_up_in_parts(s3_store: str, large: bytes) -> None:
+    """Of which a lost one alone is sent again; the tag of the object says how many there were."""
+    assert storage.write_once(f"{s3_store}/x", large)
+    assert not storage.write_once(f"{s3_store}/x", large)
+    head = bucket.client().head_object(Bucket=s3_store.removeprefix("s3://"), Key="x")
+    assert head["ETag"].endswith('-2"')
+    assert storage.read(f"{s3_store}/x") == large
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_an_upload_whose_last_answer_was_lost_is_done_if_the_object_is_ours(
+    s3_store: str, large: bytes, done: bool
+) -> None:
+    """Asked for again, the server knows of no such upload: an error unless what lies there is what we sent."""
+    storage.replace(f"{s3_store}/x", bytes(len(large)))
+    refusal = {"Error": {"Code": "NoSuchUpload"}, "ResponseMetadata": {"HTTPStatusCode": 404}}
+
+    def lost(**_: Any) -> None:
+        raise botocore.exceptions.ClientError(refusal, "CompleteMultipartUpload")
+
+    when = "after-call" if done else "before-call"
+    bucket.client().meta.events.register(f"{when}.s3.CompleteMultipartUpload", lost)
+    try:
+        if done:
+            storage.replace(f"{s3_store}/x", large)
+        else:
+            with pytest.raises(NotThere):
+                storage.replace(f"{s3_store}/x", large)
+    finally:
+        bucket.client().meta.events.unregister(f"{when}.s3.CompleteMultipartUpload", lost)
+    assert storage.read(f"{s3_store}/x") == (large if done else bytes(len(large)))
 
 
 def test_a_server_without_conditional_writes_is_found_out(s3_store: str, monkeypatch: pytest.MonkeyPatch) -> None:

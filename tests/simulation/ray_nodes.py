@@ -1,0 +1,22 @@
+"""Several Ray nodes on this machine, for tests that end some of them.
+
+Run as `python ray_nodes.py FOLDER NODES`; prints the cluster's address, then the process id of each node's raylet, the
+head's first. The nodes end when its standard input does. Each has one CPU and this process's environment.
+"""
+
+import sys
+
+import ray._private.utils
+import ray.cluster_utils
+from ray._private.ray_constants import PROCESS_TYPE_RAYLET
+
+if __name__ == "__main__":
+    ray._private.utils.write_ray_address = lambda *address: None  # it would lead every other user of Ray here to us
+    folder, count = sys.argv[1], int(sys.argv[2])
+    options = {"num_cpus": 1, "temp_dir": folder, "include_dashboard": False}
+    nodes = ray.cluster_utils.Cluster(initialize_head=True, head_node_args=options)
+    others = [nodes.add_node(num_cpus=1, temp_dir=folder) for _ in range(count - 1)]
+    raylets = [node.all_processes[PROCESS_TYPE_RAYLET][0].process.pid for node in (nodes.head_node, *others)]
+    print(nodes.address, *raylets, flush=True)
+    sys.stdin.read()
+    nodes.shutdown()
