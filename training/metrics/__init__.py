@@ -7,7 +7,7 @@ from training.metrics.composite import CBAK, COVL, CSIG
 from training.metrics.dnsmos import DNSMOS_BAK, DNSMOS_OVRL, DNSMOS_P808, DNSMOS_SIG
 from training.metrics.estoi import ESTOI
 from training.metrics.loudness import LEVEL_DRIFT, LOUDNESS_ERROR
-from training.metrics.lsd import LSD
+from training.metrics.lsd import LSD, LSD_URGENT
 from training.metrics.muted import MUTED
 from training.metrics.pesq import PESQ, PESQ_NB
 from training.metrics.phase import PD, WOPD
@@ -25,7 +25,7 @@ _EVERY = (
     *(SI_SDR, SI_SIR, SI_SAR, SEG_SNR),
     *(PESQ, PESQ_NB, STOI, ESTOI),
     *(CSIG, CBAK, COVL),
-    *(LSD, PD, WOPD),
+    *(LSD, LSD_URGENT, PD, WOPD),
     *(SRMR, SRMR_FAST),
     *(DNSMOS_SIG, DNSMOS_BAK, DNSMOS_OVRL, DNSMOS_P808),
     *(LOUDNESS_ERROR, LEVEL_DRIFT, CLIPPING, MUTED, DELAY, POLARITY),
