@@ -36,7 +36,7 @@ test-mutations: $(READY)   ## plants each listed fault and names the test that c
 	$(BIN)/python tests/mutations.py
 
 bench-metrics: $(READY)   ## utterances per second and core of every metric
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/metrics.py
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -P benchmarks/metrics.py
 
 bench-simulation: $(READY)   ## audio-hours per core-hour of simulation, beside a bare loop over the same rows
 	$(BIN)/python -m benchmarks.simulation
