@@ -243,12 +243,13 @@ def import_pairs(
 def card(
     address: CorpusArgument,
     out: Annotated[str, typer.Option(help="File for the page. Default: <corpus>-card.html here.")] = "",
+    quality: Annotated[str, typer.Option(help="Judge clean sources too: metric and least, as dnsmos_ovrl:3.")] = "",
     as_json: Json = False,
 ) -> None:
     """The measured card: asked for against measured, hours, speakers, licences, quarantine, alarms, ten samples."""
     from pipelines.corpora import card_of
 
-    _print(card_of(address, out, page=bool(out) or not as_json), as_json)
+    _print(card_of(address, out, bool(out) or not as_json, quality), as_json)
 
 
 @corpus_app.command()

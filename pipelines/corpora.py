@@ -1,22 +1,33 @@
 """What the commands `unmuffle corpus card` and `unmuffle corpus diff` tell."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
 from pipelines.answer import Answer, line, stacked, table
 from simulation import storage
+from simulation.errors import BadSetting, UnknownName
 
 if TYPE_CHECKING:
+    from simulation.card import Quality
     from simulation.card.facts import Spread
     from simulation.diff import CorpusDiff
 
 
-def card_of(address: str, out: str, page: bool = True) -> Answer:
-    """The card's facts, and the page at `out`, by default `<corpus>-card.html` in this folder."""
+JUDGED = 30
+"""Clean sources that a quality metric listens to: as many, spread evenly over all of them."""
+
+
+def card_of(address: str, out: str, page: bool = True, quality: str = "") -> Answer:
+    """The card's facts, and the page at `out`, by default `<corpus>-card.html` in this folder.
+
+    `quality`, such as `dnsmos_ovrl:3`, is a metric that needs no clean, and the least that clean speech scores by it.
+    """
     from simulation.card import card
 
-    drawn = card(*_address_and_digest(address))
+    at, digest = _address_and_digest(address)
+    drawn = card(at, digest, [_judged(at, quality)] if quality else ())
     facts = drawn.facts
     place = storage.normal(out or f"{facts.name}-card.html")
     if page:
@@ -42,6 +53,32 @@ def card_of(address: str, out: str, page: bool = True) -> Answer:
     links = [line(f"Card: {place.removeprefix('file://')}")] if page else []
     data = facts.model_dump(mode="json") | ({"page": place} if page else {})
     return Answer(data, stacked(compared, *notes, *links))
+
+
+def _judged(address: str, quality: str) -> "Quality":
+    """Scores of some of a corpus's clean sources by a metric that needs no clean."""
+    from simulation.card import Quality
+    from simulation.card.page import opened
+    from simulation.provenance import kept_sources
+    from simulation.sources import load
+    from training.metrics import METRICS
+    from training.metrics.base import MetricFailed
+
+    name, _, least = quality.partition(":")
+    known = {each.name for each in METRICS.values() if not each.needs_clean and each.higher_is_better}
+    if name not in known:
+        raise UnknownName("metric that needs no clean", name, known)
+    if not least.replace(".", "", 1).isdigit():
+        raise BadSetting(f"--quality is {quality!r}; expected a metric and the least of it, such as {name}:3.")
+    metric = METRICS[name]
+    speech = [one for one in kept_sources(opened(address)[1]).recordings if one.kind == "speech"]
+    scores = {}
+    for recording in speech[:: -(-len(speech) // JUDGED)]:
+        rate = recording.sample_rate
+        samples = load(recording, rate).astype("float64")
+        with suppress(MetricFailed):  # too short, say: it was not judged
+            scores[recording.id] = metric.score(samples, samples, rate)
+    return Quality(metric.title, float(least), scores)
 
 
 def difference(a: str, b: str) -> Answer:

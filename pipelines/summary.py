@@ -8,6 +8,9 @@ from pipelines.answer import Answer, line, stacked, table
 from simulation import storage
 from simulation.home import Home
 
+LISTED = 5
+"""Lines of what was set aside that are shown on a terminal."""
+
 
 def outcome(address: str) -> Answer:
     """How a run ended, from the result of its last stage: the scores, who won and why, and what to type next."""
@@ -97,8 +100,24 @@ def corpus_facts(address: str) -> Answer:
     rows = [(facts["split"], str(facts["rows"]), f"{facts['hours']:.3f}", _shares(facts["cases"])) for facts in splits]
     named = [(facts["split"], facts["digest"]) for facts in splits] + ([("corpus", digest)] if whole else [])
     digests = [line(f"{name:6} {sha256}") for name, sha256 in named]
-    shown = stacked(line(address), table("", ("split", "rows", "hours", "rows a slice"), rows), *digests)
-    return Answer({"address": address, "digest": digest, "splits": splits}, shown)
+    aside = _set_aside(address if whole else address.rpartition("/")[0])
+    notes = [f"Set aside: {one['address']}: {one['reason']}" for one in aside[:LISTED]]
+    if len(aside) > LISTED:
+        notes.append(f"… and {len(aside) - LISTED} more source files; --json and `unmuffle corpus card` list them.")
+    shown = stacked(line(address), table("", ("split", "rows", "hours", "rows a slice"), rows), *digests, *notes)
+    data = {"address": address, "digest": digest, "splits": splits, "set_aside": aside}
+    return Answer(data, shown)
+
+
+def _set_aside(root: str) -> list[dict[str, str]]:
+    """Source files that could not be used, with their reasons, as far as the corpus knows."""
+    from simulation.errors import NotThere
+    from simulation.provenance import kept_sources
+
+    try:
+        return [one.model_dump() for one in kept_sources(root).quarantined]
+    except NotThere:
+        return []
 
 
 def _plan_facts(address: str, plan: Any) -> Answer:

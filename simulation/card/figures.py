@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -16,7 +17,7 @@ INK = "#010203"
 COLOURS = ("#7c4fb5", "#2f9c6a", "#d9772b", "#3c82c4", "#c0477a", "#8a8d1f", "#5f7a86", "#b5654a")
 """One a case, in the scenario's order; readable on white and on black."""
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "card",
     "font.family": "sans-serif",

@@ -51,18 +51,20 @@ def pairs_at(address: str, lowest_rate: int) -> tuple[list[Pair], list[Quarantin
     ]
     places = _places(address, {name: files["clean"][name] for name in names})
     names = sorted(places)
+    other = {
+        name: replace(places[name], address=at.address, stored=at)
+        for name, at in files["noisy"].items()
+        if name in places
+    }
     clean = found_at("speech", [places[name] for name in names])
-    noisy = found_at(
-        "noisy",
-        [replace(places[name], stored=files["noisy"][name], address=files["noisy"][name].address) for name in names],
-    )
-    pairs = []
-    for name, *sides in zip(names, clean, noisy, strict=True):
-        reason = _refusal(*sides, lowest_rate)
+    noisy = found_at("noisy", [other[name] for name in names])
+    pairs: list[Pair] = []
+    for name, clean_side, noisy_side in zip(names, clean, noisy, strict=True):
+        reason = _refusal(clean_side, noisy_side, lowest_rate)
         if reason:
             bad.append(Quarantined(address=places[name].address, reason=reason, kind="pairs"))
         else:
-            pairs.append((places[name], *sides))
+            pairs.append((places[name], clean_side, noisy_side))
     return sorted(pairs, key=lambda pair: pair[0].id), bad
 
 
