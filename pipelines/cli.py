@@ -183,6 +183,24 @@ def simulate(
     _print(corpus.model_dump(), as_json, f"{corpus.address}\n{corpus.sha256}")
 
 
+@app.command()
+def rooms(
+    bank: Annotated[str, typer.Argument(help="Address of a bank of rooms as JSON. Default: 0.2 to 1.2 s.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the bank, which its address begins with.")] = "rooms",
+    rate: Annotated[int, typer.Option(min=4000, help="Sample rate of the responses, in Hz.")] = 16_000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every number that is drawn.")] = 0,
+    store: StoreOption = "",
+    as_json: Json = False,
+) -> None:
+    """Simulate a bank of room impulse responses; prints its digest and the manifest that `simulate --rirs` takes."""
+    from dataclasses import asdict
+
+    from pipelines.rooms import built
+
+    bank_built = built(bank, _store(store), name=name, sample_rate=rate, seed=seed)
+    _print(asdict(bank_built), as_json, f"{bank_built.manifest}\n{bank_built.digest}")
+
+
 @corpus_app.command()
 def show(address: CorpusArgument, as_json: Json = False) -> None:
     """What a corpus holds: rows, hours, slices, digests."""
