@@ -228,6 +228,11 @@ def _absent(address: str) -> NotThere | CorpusIncomplete:
         return NotThere(
             f"{address} holds the splits {', '.join(splits)}; expected one of them, as {address}/{splits[-1]}."
         )
+    if below and all(at.startswith(f"{address}/plans/") for at in below):
+        return NotThere(
+            f"{address} holds a plan alone: train and evaluate render its rows, and `unmuffle corpus show` and `verify`"
+            f" know it. For all else, render it: `{BUILD}` without --virtual."
+        )
     if below:
         return CorpusIncomplete(
             f"The corpus at {address} was never finished. Run the same `{BUILD}` again: it resumes."

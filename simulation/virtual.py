@@ -200,9 +200,10 @@ def commit_plan(scenario: Scenario, store: str, *, sources_digest: str | None = 
     record = VirtualRecord.of(plan)
     root = storage.join(storage.normal(store), "corpora", plan.name)
     address, data = _plan_address(root, record.corpus_digest), record.canonical()
-    if not storage.create(address, data) and storage.read(address) != data:
-        log.info("%s: the sources lie elsewhere now.", address)
-        storage.replace(address, data)
+    with storage.writer_lock(root):
+        if not storage.create(address, data) and storage.read(address) != data:
+            log.info("%s: the sources lie elsewhere now.", address)
+            storage.replace(address, data)
     return Planned(root, record.corpus_digest, record.plan_digest, record.rows)
 
 

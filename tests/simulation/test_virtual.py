@@ -9,7 +9,7 @@ import pytest
 
 from simulation import audio, storage
 from simulation.build import Built
-from simulation.corpus import Corpus, open_splits
+from simulation.corpus import Corpus, open_splits, verify
 from simulation.degradations import AddNoise, Reverberate
 from simulation.errors import BadAudio, CorpusDamaged, ManifestMismatch, NotThere, TooManyQuarantined
 from simulation.scenario import Case, Scenario
@@ -108,6 +108,14 @@ def test_sources_that_moved_are_planned_again_at_the_same_digest(
     assert plan_tiny(tmp_path, speech=storage.normal(str(moved))) == plan
     sources = open_corpora(plan.address)["train"].record.sources  # type: ignore[union-attr]
     assert all("/elsewhere/" in one.address for one in sources.recordings if one.kind == "speech")
+
+
+def test_what_needs_audio_says_that_there_is_a_plan_alone(tmp_path: Path, plan_tiny: Callable[..., Planned]) -> None:
+    """Opened by the rendered corpus's door, or checked as one, it answers with what to type."""
+    plan = plan_tiny(tmp_path)
+    for look in (Corpus.open, verify):
+        with pytest.raises(NotThere, match="without --virtual"):
+            look(plan.address)
 
 
 def test_verifying_a_plan_names_every_source_that_changed(
