@@ -37,12 +37,14 @@ class Released:
 
 
 RELEASED: dict[str, Released] = {
-    # the published code attends along the first axis; its weights were presumably trained so
+    # published code attends along the first axis, and takes angles with floors; its weights were presumably trained so
     "mp_senet_2023": Released(MpSenet.Config(edition="2023", batch_first=False), MP_SENET_2023),
     "mp_senet_2024": Released(MpSenet.Config(batch_first=False), MP_SENET_2024),
-    "renet": Released(ReNet.Config(), RENET),
-    "renet_small": Released(ReNet.Config(magnitude_channels=32, magnitude_head=8), RENET),
-    "renet_small_phase": Released(ReNet.Config(magnitude_channels=32, magnitude_head=8, retrieve_phase=True), RENET),
+    "renet": Released(ReNet.Config(phase_floors=True), RENET),
+    "renet_small": Released(ReNet.Config(magnitude_channels=32, magnitude_head=8, phase_floors=True), RENET),
+    "renet_small_phase": Released(
+        ReNet.Config(magnitude_channels=32, magnitude_head=8, phase_floors=True, retrieve_phase=True), RENET
+    ),
 }
 
 

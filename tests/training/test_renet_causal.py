@@ -55,10 +55,11 @@ def test_the_phase_turns_with_the_input(fill: Fill, angle: float) -> None:
 
 
 def test_a_flipped_sign_comes_out_flipped(fill: Fill) -> None:
-    """From waveform to waveform; floors in the analysis leave less than 1e-4 of the energy's root."""
-    model = small(fill)
+    """From waveform to waveform, through a stretch near silence."""
+    model, noisy = small(fill), noise()
+    noisy[:, 2000:5000] *= 1e-5
     with torch.no_grad():
-        enhanced, flipped = model(noise()), model(-noise())
+        enhanced, flipped = model(noisy), model(-noisy)
     assert (enhanced + flipped).square().mean().sqrt() < 1e-4 * enhanced.square().mean().sqrt()
 
 
@@ -114,7 +115,7 @@ def test_weights_by_rule_give_the_pinned_sum(fill: Fill) -> None:
         assert small(fill)(noise()).square().sum().item() == pytest.approx(GOLDEN, rel=1e-9)
 
 
-GOLDEN = 0.33449752997180415
+GOLDEN = 0.3344975767500026
 
 
 @pytest.mark.parametrize("settings", [{"hop_size": 150}, {"window": 1}, {"fft_size": 402}])

@@ -19,6 +19,8 @@ class PolarConfig(ModelConfig):
     """STFT hop, in samples."""
     compression: float = Field(default=0.3, gt=0)
     """Exponent of the magnitude inside the network."""
+    phase_floors: bool = True
+    """Add small constants before taking the angle, as MP-SENet's and RENet's code do: quiet bins turn towards 0."""
     retrieve_phase: bool = False
     """Phase retrieval: the network is told phase 0, and the magnitude that came in is kept."""
 
@@ -73,7 +75,8 @@ class PolarEnhancer(Enhancer):
 
     def analysed(self, spectrum: Complex[Tensor, "batch bins frames"]) -> Polar:
         """Compressed magnitude and phase of a spectrum."""
-        return Polar(magnitude(spectrum, self.config.compression), phase(spectrum))
+        angle = phase(spectrum) if self.config.phase_floors else spectrum.angle()
+        return Polar(magnitude(spectrum, self.config.compression), angle)
 
     def synthesised(self, found: Polar) -> Complex[Tensor, "batch bins frames"]:
         """The spectrum of these."""

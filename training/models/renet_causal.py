@@ -163,7 +163,8 @@ class CausalReNet(Enhancer):
         with without_autocast(spectrum_BFT):
             gain_B1T = self._level_gain(spectrum_BFT, memory)
             levelled_BFT = spectrum_BFT * gain_B1T
-            heard = Polar(magnitude(levelled_BFT, exponent), phase(levelled_BFT))
+            angle_BFT = phase(levelled_BFT) if self.config.phase_floors else levelled_BFT.angle()
+            heard = Polar(magnitude(levelled_BFT, exponent), angle_BFT)
         if self.config.retrieve_phase:
             heard = Polar(heard.magnitude, torch.zeros_like(heard.phase))
         found = self.polar(heard, memory)
