@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import count
 
 from simulation.chance import Chance
-from simulation.composition import draw_steps
+from simulation.composition import draw_parts
 from simulation.degradations import AddNoise, AddTalker, AnyDegradation, Reverberate
 from simulation.degradations.base import recording_id
 from simulation.errors import BadSetting
@@ -60,6 +60,11 @@ class Plan:
     def catalogue(self) -> dict[str, dict[str, Groups]]:
         """What can be picked in each split: ids by kind and group, measured rooms and simulated ones side by side."""
         return {split: {kind: self._groups(kind, split) for kind in KINDS} for split in SPLITS.values()}
+
+    @cached_property
+    def train_shards(self) -> int:
+        """Shards that the scenario's hours of training audio ask for; counted once, as every utterance is drawn."""
+        return _shards_for_seconds(self, self.scenario.size.train_hours * 3600)
 
     @cached_property
     def pairs(self) -> dict[str, list[Recording]]:
@@ -117,7 +122,7 @@ def draw(plan: Plan, split: Split, index: int) -> Row:
     case = plan.scenario.case_of(split, index)
     utterance = draw_utterance(plan, split, index)
     chance = Chance(plan.seed, split, index, "", plan.catalogue[split], utterance.group)
-    operations = tuple(draw_steps(case.degradations, chance))
+    operations = tuple(draw_parts(case.degradations, chance))
     return Row(
         index=index,
         id=row_id(split, index),
@@ -166,7 +171,7 @@ def shard_count(plan: Plan, split: Split) -> int:
     if plan.scenario.pairs:
         return -(-len(plan.pairs[split]) // rows_per_shard)
     if split == "train":
-        return _shards_for_seconds(plan, size.train_hours * 3600)
+        return plan.train_shards
     rows = size.valid_rows if split == "valid" else size.test_rows
     return -(-rows // rows_per_shard)
 
