@@ -36,11 +36,10 @@ def objections(limits: Sequence[LimitCheck], budgets: Sequence[BudgetCheck]) -> 
             where = f" in {', '.join(limit.slices)}" if limit.slices else ""
             yield f"{title(limit.metric)} is {bounds} or missing on {check.outside} of {check.n} utterances{where}"
     for spent in budgets:
-        fact = spent.budget.fact
-        if spent.value is None:
-            yield f"its {fact} was not measured"
-        elif not spent.met:
-            yield f"its {fact} of {plain(spent.value)} is above {plain(spent.budget.limit)}"
+        found = "was not measured" if spent.value is None else f"of {plain(spent.value)} is above"
+        highest = "" if spent.value is None else f" {plain(spent.budget.limit)}"
+        if not spent.met:
+            yield f"its {spent.budget.fact} {found}{highest}"
 
 
 def sentence(
