@@ -15,6 +15,7 @@ from simulation.card import Card, CardFacts, Quality, card
 from simulation.card.alarms import alarms
 from simulation.card.facts import compared
 from simulation.card.samples import chosen
+from simulation.card.table import asked
 from simulation.corpus import open_splits
 from simulation.provenance import keep_sources, kept_sources
 from simulation.sources import Probe, Quarantined, Recording, SourceManifest
@@ -81,6 +82,21 @@ def test_what_was_asked_stands_beside_what_was_measured(built: Built, drawn: Car
     assert of(drawn.facts, "rt60_s").comparison.asked.low >= 0.15
     assert set(of(drawn.facts, "bandwidth_hz").cases) == {"noise", "reverb", "band_limit", "all"}
     assert of(drawn.facts, "bandwidth_hz").comparison.asked.rows == drawn.facts.slices[2].rows
+
+
+def test_what_was_asked_is_what_was_drawn_not_what_came_out(built: Built) -> None:
+    """The number in the row's operation, whatever was measured; the cutoff for the bandwidth of what was only cut."""
+    train = open_splits(built.address)["train"]
+    scenario, seed = train.record.scenario, train.record.seed
+    for entry in train.entries:
+        drawn = {operation.kind: operation for operation in entry.row.operations}
+        off = entry.measured.model_copy(update={"snr_db": 77.0, "rt60_s": 9.0, "bandwidth_hz": 1.0})
+        told = asked(entry.row, off, scenario, seed)
+        assert told.get("snr_db") == (drawn["noise"].snr_db if "noise" in drawn else None)
+        assert ("bandwidth_hz" in told) == (entry.row.case == "band_limit")
+        assert told.get("bandwidth_hz", entry.measured.cutoff_hz) == entry.measured.cutoff_hz
+        assert 0.15 <= told.get("rt60_s", 0.15) <= 0.2
+    assert any("rt60_s" in asked(entry.row, entry.measured, scenario, seed) for entry in train.entries)
 
 
 def test_differences_are_row_by_row() -> None:
