@@ -351,7 +351,7 @@ class HybridAttention(nn.Module):
         else:
             parts = zip(*(each.split(self.widths, dim=-1) for each in (query, key, value)), strict=True)
             phase_SHLE, magnitude_SHLE = (
-                functional.scaled_dot_product_attention(*part, attn_mask=seen) for part in parts
+                functional.scaled_dot_product_attention(q, k, v, attn_mask=seen) for q, k, v in parts
             )
         phase_SLPC = phase_SHLE.unflatten(-1, (2, -1)).permute(0, 2, 3, 1, 4).flatten(-2)
         magnitude_SLC = magnitude_SHLE.transpose(1, 2).flatten(-2)
