@@ -1,7 +1,7 @@
 """Composition: which of several degradations happen to a row, and in which order.
 
-A scenario's case lists steps. A step is a degradation, or `Some` of several steps; a row lists what came of them, one
-flat sequence of degradations with numbers. Draws are keyed by the step's name, so a step that is added, made rarer or
+A scenario's case lists parts. A part is a degradation, or `Some` of several parts; a row lists what came of them, one
+flat sequence of degradations with numbers. Draws are keyed by the part's name, so a part that is added, made rarer or
 given another range changes no number of the others.
 """
 
@@ -17,7 +17,7 @@ from simulation.schema import OneOf, Schema
 
 
 class Some(Schema):
-    """Some of several steps: how many is drawn, which ones without replacement, in the order given or drawn.
+    """Some of several parts: how many is drawn, which ones without replacement, in the order given or drawn.
 
     Without `count` all of them happen together: `Some(probability=0.5, of=(a, b))` is a and b, in half of the rows. A
     member that is picked may still have a probability of its own.
@@ -29,12 +29,12 @@ class Some(Schema):
     kind: Literal["some"] = "some"
 
     label: str = Field(default="", pattern="^[a-z0-9_]*$")
-    """Name of this step within its case; `some` where empty. It keys the draws."""
+    """Name of this part within its case; `some` where empty. It keys the draws."""
 
     probability: float = Field(default=1.0, ge=0.0, le=1.0)
     """Share of the case's rows in which any of the members happen."""
 
-    of: tuple["Step", ...] = Field(min_length=1)
+    of: tuple["Part", ...] = Field(min_length=1)
     """The members."""
 
     count: int | OneOf | None = None
@@ -60,7 +60,7 @@ class Some(Schema):
             raise ValueError(f"{self.name!r} has {len(self.of)} members and {len(self.weights)} weights; one each")
         return self
 
-    def picked(self, chance: Chance) -> list["Step"]:
+    def picked(self, chance: Chance) -> list["Part"]:
         """The members that happen in this row, in their order; their own draws are still to come.
 
         Each member runs for a time drawn by its own key, the shorter the larger its weight, and the first `count` to
@@ -70,8 +70,8 @@ class Some(Schema):
             return []
         weights = self.weights or (1.0,) * len(self.of)
         times = [
-            -math.log1p(-chance.rng(f"turn.{step.name}").random()) / weight
-            for step, weight in zip(self.of, weights, strict=True)
+            -math.log1p(-chance.rng(f"turn.{part.name}").random()) / weight
+            for part, weight in zip(self.of, weights, strict=True)
         ]
         arrived = sorted(range(len(self.of)), key=times.__getitem__)[: self._drawn_count(chance)]
         return [self.of[place] for place in (arrived if self.order == "drawn" else sorted(arrived))]
@@ -81,34 +81,34 @@ class Some(Schema):
         return len(self.of) if count is None else int(count)
 
 
-Step = Annotated[AnyDegradation | Some, Field(discriminator="kind")]
+Part = Annotated[AnyDegradation | Some, Field(discriminator="kind")]
 """What a case is made of."""
 
 Some.model_rebuild()
 
 
-def draw_steps(steps: Iterable[Step], chance: Chance) -> Iterator[AnyDegradation]:
+def draw_parts(parts: Iterable[Part], chance: Chance) -> Iterator[AnyDegradation]:
     """What happens to a row, in order: every range a number."""
-    for step in steps:
-        own = chance.of(step.name)
-        if isinstance(step, Some):
-            yield from draw_steps(step.picked(own), chance)
-        elif (drawn := step.draw(own)) is not None:
+    for part in parts:
+        own = chance.of(part.name)
+        if isinstance(part, Some):
+            yield from draw_parts(part.picked(own), chance)
+        elif (drawn := part.draw(own)) is not None:
             yield drawn
 
 
-def members(steps: Iterable[Step]) -> Iterator[AnyDegradation]:
+def members(parts: Iterable[Part]) -> Iterator[AnyDegradation]:
     """Every degradation that may happen."""
-    for step in steps:
-        if isinstance(step, Some):
-            yield from members(step.of)
+    for part in parts:
+        if isinstance(part, Some):
+            yield from members(part.of)
         else:
-            yield step
+            yield part
 
 
-def names(steps: Iterable[Step]) -> Iterator[str]:
-    """The names of all steps: what keys the draws."""
-    for step in steps:
-        yield step.name
-        if isinstance(step, Some):
-            yield from names(step.of)
+def names(parts: Iterable[Part]) -> Iterator[str]:
+    """The names of all parts: what keys the draws."""
+    for part in parts:
+        yield part.name
+        if isinstance(part, Some):
+            yield from names(part.of)

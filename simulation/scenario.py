@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from simulation.composition import Step, members, names
+from simulation.composition import Part, members, names
 from simulation.degradations import AnyDegradation
 from simulation.degradations.base import Choice
 from simulation.rooms import RoomBank
@@ -34,7 +34,7 @@ class Case(Schema):
     splits: tuple[Split, ...] = ("train", "valid", "test")
     """Splits in which it comes."""
 
-    degradations: tuple[Step, ...]
+    degradations: tuple[Part, ...]
     """In order of operation; names unique, since they key the draws. At least one, but for recorded pairs."""
 
     @property

@@ -1,6 +1,6 @@
 """The chain of the ICASSP 2024 Speech Signal Improvement synthesiser, for RaD-Net 2."""
 
-from simulation.composition import Some, Step
+from simulation.composition import Part, Some
 from simulation.degradations import (
     AdcFilter,
     AddHiss,
@@ -68,7 +68,7 @@ def _ssi(name: str, sample_rate: int) -> Scenario:
     )
 
 
-def _near_end() -> tuple[Step, ...]:
+def _near_end() -> tuple[Part, ...]:
     """The speaker, the room and what else sounds in it."""
     to_the_end, to_a_point = GainSteps(label="gain_to_the_end"), GainSteps(label="gain_to_a_point", end=_span(0.0, 1.0))
     noise = AddNoise(snr_db=_span(-5.0, 20.0), fit="crop")
@@ -80,7 +80,7 @@ def _near_end() -> tuple[Step, ...]:
     )
 
 
-def _device() -> tuple[Step, ...]:
+def _device() -> tuple[Part, ...]:
     """Microphone, converter and gain control."""
     band_pass = (
         AdcFilter(label="band_pass_low", highpass_hz=_span(10.0, 100.0), lowpass_hz=None, rolloff_db_per_octave=48),
@@ -100,7 +100,7 @@ def _device() -> tuple[Step, ...]:
     )
 
 
-def _network(sample_rate: int) -> tuple[Step, ...]:
+def _network(sample_rate: int) -> tuple[Part, ...]:
     """A telephone codec, else a resampler; then what a call adds."""
     highest_hz = min(32_000.0, sample_rate - 100.0)
     resampled = (

@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from simulation.chance import Chance
-from simulation.composition import Some, draw_steps, members
+from simulation.composition import Some, draw_parts, members
 from simulation.degradations import AddNoise, BandLimit, Clip, PacketLoss, Quantise, Reverberate
 from simulation.draw import Plan, draw
 from simulation.errors import BadSetting
@@ -18,7 +18,7 @@ FOUR = (Clip(), BandLimit(cutoff_hz=Range(low=1000.0, high=2000.0)), PacketLoss(
 
 
 def _kinds(some: Some, index: int) -> list[str]:
-    return [one.kind for one in draw_steps([some], Chance(3, "train", index, "", {}))]
+    return [one.kind for one in draw_parts([some], Chance(3, "train", index, "", {}))]
 
 
 def test_as_many_as_drawn_happen_and_none_twice() -> None:
@@ -63,9 +63,9 @@ def test_a_member_that_is_added_or_changed_shifts_no_other_draw() -> None:
     four = Some(of=FOUR, order="drawn")
     milder = Some(of=(Clip(ceiling_db=Range(low=-3.0, high=0.0)), *FOUR[1:3]), order="drawn")
     for one in chance:
-        before = list(draw_steps([three], one))
-        assert [each for each in draw_steps([four], one) if each.kind != "quantise"] == before
-        after = list(draw_steps([milder], one))
+        before = list(draw_parts([three], one))
+        assert [each for each in draw_parts([four], one) if each.kind != "quantise"] == before
+        after = list(draw_parts([milder], one))
         assert [each.kind for each in after] == [each.kind for each in before]
         assert [each for each in after if each.kind != "clip"] == [each for each in before if each.kind != "clip"]
 

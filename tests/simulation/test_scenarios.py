@@ -4,6 +4,7 @@ import math
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from simulation.draw import Plan, draw
 from simulation.errors import BadSetting
 from simulation.manifest import Row
 from simulation.render import CEILING, Library, render
-from simulation.scenarios import SCENARIOS, about, scenario
+from simulation.scenarios import SCENARIOS, about, scenario, table
 from simulation.sources import SPLITS, SourceManifest, scan_for
 
 ADDED = {"noise", "wind", "hiss", "talker"}
@@ -142,10 +143,10 @@ def test_degradations_happen_as_often_as_they_say(name: str, planned: Planned) -
     for case in plan.scenario.cases:
         alone = plan.scenario.model_copy(update={"cases": (case.model_copy(update={"splits": tuple(SPLITS)}),)})
         rows = [draw(Plan(alone, plan.sources, 1), "train", index) for index in range(600)]
-        for step in case.degradations:
-            if step.kind != "some":
-                found = sum(any(one.name == step.name for one in row.operations) for row in rows) / 600
-                assert found == pytest.approx(step.probability, abs=4 * math.sqrt(0.25 / 600))
+        for part in case.degradations:
+            if part.kind != "some":
+                found = sum(any(one.name == part.name for one in row.operations) for row in rows) / 600
+                assert found == pytest.approx(part.probability, abs=4 * math.sqrt(0.25 / 600))
 
 
 @every_scenario
@@ -180,6 +181,12 @@ def test_a_scenario_says_where_it_comes_from_and_where_it_deviates(name: str) ->
     assert said.summary and said.source
     assert said.deviates or said.source.startswith("ours")
     assert scenario(name).sample_rate == (48_000 if name.endswith("48") else 16_000)
+
+
+def test_the_page_of_scenarios_is_what_the_code_says() -> None:
+    """`docs/scenarios.md` lists every scenario as it is today."""
+    found = (Path(__file__).parents[2] / "docs" / "scenarios.md").read_text()
+    assert found == table.document(), "run python -m simulation.scenarios.table >docs/scenarios.md"
 
 
 # ---- sources ---------------------------------------------------------------------------------------------------------
