@@ -24,10 +24,11 @@ from simulation.card.facts import (
 from simulation.card.samples import EXCERPT_S, Sample, chosen, heard
 from simulation.card.table import table
 from simulation.corpus import Corpus, open_splits
-from simulation.errors import CorpusIncomplete
+from simulation.errors import BadSetting, CorpusIncomplete
 from simulation.provenance import kept_sources
 from simulation.shards import RECORD
 from simulation.sources import SourceManifest
+from simulation.virtual import plan_below
 
 LISTED = 200
 """Lines of a list on the page; the JSON has all."""
@@ -66,6 +67,11 @@ def opened(address: str, digest: str | None = None) -> tuple[dict[str, Corpus], 
     if storage.exists(storage.join(address, RECORD)):
         corpus = Corpus.open(address, digest)
         return {corpus.split: corpus}, address.rpartition("/")[0]
+    if plan_below(address, digest) is not None:
+        raise BadSetting(
+            f"{address} is a plan: its rows are rendered when they are read, so nothing has been measured yet. Run"
+            " `unmuffle simulate` without --virtual; what is there keeps its meaning."
+        )
     return open_splits(address, digest), address
 
 

@@ -17,8 +17,10 @@ from simulation.card.facts import compared
 from simulation.card.samples import chosen
 from simulation.card.table import asked
 from simulation.corpus import open_splits
+from simulation.errors import BadSetting
 from simulation.provenance import keep_sources, kept_sources
 from simulation.sources import Probe, Quarantined, Recording, SourceManifest
+from simulation.virtual import commit_plan
 
 Build = Callable[..., Built]
 
@@ -224,6 +226,14 @@ def test_the_page_holds_everything_and_loads_nothing(drawn: Card) -> None:
     assert text.count("<svg") >= len(drawn.facts.quantities) + 3
     for part in drawn.facts.slices:
         assert part.case in text
+
+
+def test_a_plan_has_no_card(tmp_path: Path, material: Any, tiny_scenario: Callable[..., Any]) -> None:
+    """Nothing was measured of rows that nobody has rendered: the answer says what to type."""
+    scenario = tiny_scenario(**vars(material))
+    plan = commit_plan(scenario, str(tmp_path / "store"))
+    with pytest.raises(BadSetting, match="is a plan: its rows are rendered when they are read"):
+        card(plan.address)
 
 
 def test_equal_corpora_have_equal_cards(built: Built, drawn: Card) -> None:
