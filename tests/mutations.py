@@ -901,6 +901,35 @@ FAULTS = (
         "return len(plan.pairs[split]) // rows_per_shard",
         "tests/simulation/test_pairs.py::test_pairs_become_a_corpus_of_every_pair_once",
     ),
+    # ---- answers that are lost or damaged
+    Fault(
+        "a body with a wrong checksum is an outage at once",
+        "simulation/bucket.py",
+        "    botocore.exceptions.FlexibleChecksumError,\n",
+        "",
+        "tests/simulation/test_storage.py::test_a_body_with_another_checksum_is_read_again",
+    ),
+    Fault(
+        "an upload that was never completed counts as done",
+        "simulation/bucket.py",
+        "            if self._mark() != mark:\n                raise",
+        "            pass",
+        "tests/simulation/test_storage.py::test_an_upload_whose_last_answer_was_lost_is_done_if_the_object_is_ours",
+    ),
+    Fault(
+        "audio that was changed on its way is taken for a damaged corpus",
+        "simulation/corpus.py",
+        "            except BadAudio:  # perhaps",
+        "            except OSError:  # perhaps",
+        "tests/simulation/test_corpus.py::test_a_part_that_was_changed_on_its_way_is_read_again",
+    ),
+    Fault(
+        "a larger corpus is hidden by the corpus.json of a smaller one",
+        "simulation/corpus.py",
+        "if digest not in prefix_digests(record.shards) and",
+        "if False and",
+        "tests/simulation/test_corpus.py::test_a_larger_corpus_opens_though_a_smaller_one_stands_before_it",
+    ),
 )
 
 
