@@ -43,11 +43,16 @@ def card_of(address: str, out: str, page: bool = True, quality: str = "") -> Ans
         for one in facts.quantities
         if one.comparison
     ]
-    compared = table(
-        f"{facts.name}: {facts.rows} rows, {facts.hours:.2f} h, {len(facts.speakers)} speakers",
-        ("", "unit", "asked: median (5 … 95 %)", "measured", "largest difference"),
-        rows,
-    )
+    title = f"{facts.name}: {facts.rows} rows, {facts.hours:.2f} h, {len(facts.speakers)} speakers"
+    columns = ("", "unit", "asked: median (5 … 95 %)", "measured", "largest difference")
+    if not rows:  # recorded pairs: nothing was asked
+        columns = ("", "unit", "case", "measured: median (5 … 95 %)", "rows")
+        rows = [
+            (one.title, one.unit, case, _spread(spread), str(spread.rows))
+            for one in facts.quantities
+            for case, spread in one.cases.items()
+        ]
+    compared = table(title, columns, rows)
     notes = [f"Alarm: {alarm}" for alarm in facts.alarms] or ["No alarm."]
     notes.append(f"Set aside: {len(facts.set_aside_sources)} source files, {len(facts.set_aside_rows)} rows")
     links = [line(f"Card: {place.removeprefix('file://')}")] if page else []
