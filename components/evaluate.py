@@ -53,6 +53,7 @@ def scored(models: tuple[Input, ...], gate: Input, use: str, store: str, parent:
     from serving.policy import metrics_of, policy_for
     from training.evaluate import SCORING_VERSION
     from training.metrics import METRICS, STANDARD
+    from training.metrics.weights import weights_sha256
     from training.tracking import Tracking
 
     tracking = Tracking()
@@ -70,6 +71,9 @@ def scored(models: tuple[Input, ...], gate: Input, use: str, store: str, parent:
         corpus=gate,
         use=use,
         metric_versions={name: METRICS[name].version for name in metrics},
+        metric_weights={
+            name: weights for name in metrics if (weights := weights_sha256(METRICS[name].needs_weights)) is not None
+        },
         harmless=HARMLESS_ROWS,
         scoring_version=SCORING_VERSION,
         parent=parent,

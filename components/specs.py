@@ -8,6 +8,8 @@ that has none of them can write and read these documents.
 import hashlib
 from typing import Any, Literal
 
+from pydantic import Field
+
 from simulation.errors import BadSetting
 from simulation.scenario import Scenario
 from simulation.schema import Schema, canonical_json
@@ -82,6 +84,8 @@ class EvaluateSpec(Spec):
     use: str
     metric_versions: dict[str, int]
     """Of every metric that is scored: one that was changed is not answered with what it gave before."""
+    metric_weights: dict[str, str] = Field(default_factory=dict)
+    """sha256 of the weights that a metric asks, where they are a file of the user's own."""
     harmless: int = 0
     """Do-no-harm rows of each case."""
     scoring_version: int = 1

@@ -112,6 +112,20 @@ def test_the_key_follows_the_versions_of_the_metrics(
     assert asked[0].key() != asked[1].key()
 
 
+def test_the_key_follows_the_weights_that_a_metric_asks(
+    asked: list[EvaluateSpec], store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file behind the same variable gives other scores."""
+    policy = policy_for(SPEC.use).model_copy(update={"metric": "utmos"})
+    (tmp_path / "own.json").write_bytes(policy.canonical())
+    monkeypatch.setenv("UNMUFFLE_UTMOS", str(tmp_path / "utmos.pt"))
+    for content in (b"one", b"another"):
+        (tmp_path / "utmos.pt").write_bytes(content)
+        evaluate.scored((), SPEC.corpus, SPEC.use, store, policy=str(tmp_path / "own.json"))
+    assert set(asked[0].metric_weights) == {"utmos"}
+    assert asked[0].key() != asked[1].key()
+
+
 def test_what_the_policy_asks_for_is_scored_beside_the_standard_metrics(
     asked: list[EvaluateSpec], store: str, tmp_path: Path
 ) -> None:
