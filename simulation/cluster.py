@@ -31,6 +31,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from simulation import storage
 from simulation.cores import cores
@@ -434,13 +435,24 @@ class Code:
 
 
 def _verify_workers() -> None:
-    """Ask a worker for its version and its five packages; ClusterProblem if they are not this process's."""
-    look = _code_reader()
+    """Ask a worker of every node for its version and its five packages; ClusterProblem if they are not ours."""
+    look, here = _code_reader(), Code(*_code_reader()(PACKAGES))
     try:
-        found = ray.get(ray.remote(num_cpus=0)(look).remote(PACKAGES), timeout=WORKER_S)
+        found = ray.get([_on(node, look).remote(PACKAGES) for node in _living_nodes()], timeout=WORKER_S)
     except Exception as error:  # whatever a worker may raise
-        raise ClusterProblem(f"No worker of the Ray cluster answers: {_first_line(error)} Restart it.") from error
-    _compare(Code(*look(PACKAGES)), Code(*found))
+        raise ClusterProblem(f"A worker of Ray does not answer: {_first_line(error)} Restart the cluster.") from error
+    for there in found:
+        _compare(here, Code(*there))
+
+
+def _living_nodes() -> list[str]:
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
+
+def _on(node: str, function: Callable[..., Any]) -> Any:
+    """A remote function that runs on this node, or on another if it dies meanwhile."""
+    there = NodeAffinitySchedulingStrategy(node, soft=True)
+    return ray.remote(num_cpus=0, scheduling_strategy=there)(function)
 
 
 def _compare(here: Code, there: Code) -> None:

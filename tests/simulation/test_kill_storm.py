@@ -44,8 +44,7 @@ PATIENCE_S = 600.0
 DRIVER = """
 import os, sys
 import ray
-from simulation import build
-from simulation.cluster import cluster
+from simulation import build, cluster
 from simulation.scenario import Scenario
 
 scenario, store, speech, noise, rirs, workers, log = sys.argv[1:]
@@ -57,12 +56,14 @@ class Counted(build._Renderer):
             file.write(f"{os.getpid()} {node} {batch['split'][0]} {batch['shard'][0]}\\n")
         return super().__call__(batch)
 
+asked, compare = [], cluster._compare
+cluster._compare = lambda here, there: asked.append(compare(here, there))
 build._Renderer = Counted
-with cluster():
+with cluster.cluster():
     built = build.build(
         Scenario.parse(scenario, "test"), store, speech=speech, noise=noise, rirs=rirs, workers=int(workers)
     )
-print(built.digest, built.rendered, built.reused)
+print(built.digest, built.rendered, built.reused, len(asked))
 """
 
 
@@ -106,12 +107,13 @@ class Driver:
             text=True,
         )
 
-    def answer(self) -> tuple[str, int, int]:
-        """Digest, shards rendered, shards reused."""
+    def answer(self) -> tuple[str, int, int, int]:
+        """Digest, shards rendered, shards reused, nodes that were asked which code they run."""
         *_, last = self.process.communicate(timeout=PATIENCE_S)[0].splitlines()  # Ray tells of deaths before
         assert self.process.returncode == 0
-        digest, rendered, reused = last.split()
-        return digest, int(rendered), int(reused)
+        digest, *counts = last.split()
+        rendered, reused, asked = map(int, counts)
+        return digest, rendered, reused, asked
 
     def kill(self) -> None:
         self.process.kill()
@@ -173,7 +175,8 @@ def test_workers_of_several_nodes_build_one_corpus(
     """Every node renders a part of it, each shard once; the digest is that of one process."""
     scenario = tiny_scenario(size=Size(train_hours=30.0 / 3600, valid_rows=4, test_rows=4))
     renders = Renders(tmp_path / "log")
-    digest, rendered, reused = Driver(nodes, renders.log, scenario, s3_store, sources).answer()
+    digest, rendered, reused, asked = Driver(nodes, renders.log, scenario, s3_store, sources).answer()
+    assert asked == NODES
     begun = renders.begun()
     assert len({node for _, node, _ in begun}) == NODES
     assert len(begun) == len({shard for _, _, shard in begun}) == rendered and reused == 0
@@ -209,7 +212,7 @@ def test_a_storm_of_kills_leaves_no_trace(
         if len(killed) == 14:
             nodes.kill_one()
     _no_reader_sees_a_half(root)
-    digest, rendered, reused = driver.answer()
+    digest, rendered, reused, _ = driver.answer()
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)  # from here on no answer is spoilt
     alone = build_tiny(str(tmp_path / "alone"), scenario)
     begun = renders.begun()
