@@ -70,7 +70,7 @@ def test_mp_senet_computes_what_the_authors_network_computes(reference: Any, mod
 
 @pytest.mark.parametrize(("edition", "prefix"), [("2023", "mp2023"), ("2024", "mp")])
 def test_the_front_end_is_the_authors(reference: Any, edition: str, prefix: str) -> None:
-    """Magnitude, phase and the way back, also over digital silence, where the floors are all there is; 2024's is RENet's too."""
+    """Magnitude, phase and the way back, also over digital silence; that of 2024 is RENet's too."""
     theirs = reference("front_ends").arrays
     model = MpSenet.Config.model_validate({"edition": edition, "blocks": 0}).build().double()
     model.stft.window = torch.hann_window(400, dtype=torch.float64)
