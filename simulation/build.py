@@ -180,11 +180,29 @@ def _missing(plan: Plan, found: Mapping[Split, Container[int]]) -> list[tuple[Sp
 def _rendered(
     plan: Plan, root: str, missing: list[tuple[Split, int]], workers: int
 ) -> Iterator[tuple[Split, int, CommittedShard]]:
-    """Render and commit on Ray; yields each shard when it is committed, in any order."""
-    if not missing:
-        return
-    workers = min(workers, len(missing))
+    """Render and commit on Ray; yields each shard when it is committed, in any order.
+
+    A single shard is rendered here: it would be done before a worker has started.
+    """
     items = [{"split": split, "shard": number} for split, number in missing]
+    answers = _answers(plan, root, items, workers) if len(items) > 1 else _answers_here(plan, root, items)
+    for answer in answers:
+        if answer["error"]:
+            raise _as_raised(answer["error"], answer["message"])
+        shard = {name: answer[name] for name in CommittedShard.model_fields}
+        yield SPLITS[answer["split"]], int(answer["shard"]), CommittedShard.model_validate(shard)
+
+
+def _answers_here(plan: Plan, root: str, items: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What the renderer says of each shard, in this process."""
+    for item in items:
+        answer = _Renderer(plan, root)({name: np.array([value]) for name, value in item.items()})
+        yield {name: values[0] for name, values in answer.items()}
+
+
+def _answers(plan: Plan, root: str, items: list[dict[str, Any]], workers: int) -> Iterator[dict[str, Any]]:
+    """What the renderers of a pool say of each shard, in any order."""
+    workers = min(workers, len(items))
     answers = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         _Renderer,
         fn_constructor_args=(ray.put(plan), root),
@@ -193,11 +211,7 @@ def _rendered(
         compute=ray.data.ActorPoolStrategy(size=workers),
     )
     _silence(answers)
-    for answer in answers.iter_rows():
-        if answer["error"]:
-            raise _as_raised(answer["error"], answer["message"])
-        shard = {name: answer[name] for name in CommittedShard.model_fields}
-        yield SPLITS[answer["split"]], int(answer["shard"]), CommittedShard.model_validate(shard)
+    yield from answers.iter_rows()
 
 
 def _as_raised(name: str, message: str) -> UnmuffleError:
@@ -216,13 +230,13 @@ def _silence(answers: ray.data.Dataset) -> None:
 
 
 class _Renderer:
-    """An actor of the pool: one library of recordings, one shard at a time.
+    """An actor of the pool, or this process: one library of recordings, one shard at a time.
 
     Nothing it calls uses several threads: image sources are pinned to one, and no BLAS is involved.
     """
 
-    def __init__(self, plan: "ray.ObjectRef[Plan]", root: str) -> None:
-        self.plan: Plan = ray.get(plan)
+    def __init__(self, plan: "Plan | ray.ObjectRef[Plan]", root: str) -> None:
+        self.plan: Plan = plan if isinstance(plan, Plan) else ray.get(plan)
         self.library = Library(self.plan.sources, self.plan.scenario, self.plan.seed)
         self.addresses = _addresses(root)
 

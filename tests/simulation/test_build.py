@@ -116,6 +116,20 @@ def _kill_those_that_report(folder: Path, count: int) -> set[int]:
     return killed
 
 
+def test_a_single_missing_shard_waits_for_no_worker(
+    tmp_path: Path, build_tiny: BuildTiny, scenario: Scenario, without_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is rendered in this process, by the same code, and the digest is the same."""
+    first = build_tiny(str(tmp_path), scenario)
+    monkeypatch.undo()
+    monkeypatch.setattr(build_module, "_answers", lambda *arguments: pytest.fail("a pool of workers was started"))
+    train = Path(first.address.removeprefix("file://"), "train")
+    for lost in (*train.glob("shard-000003*"), *train.glob("corpus*.json")):
+        lost.unlink()
+    again = build_tiny(str(tmp_path), scenario)
+    assert (again.rendered, again.digest) == (1, first.digest)
+
+
 def test_an_error_of_a_worker_arrives_as_it_was_raised(
     tmp_path: Path, ray_cluster: None, build_tiny: BuildTiny, without_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
