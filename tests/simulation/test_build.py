@@ -1,5 +1,4 @@
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -53,16 +52,6 @@ def scenario(tiny_scenario: Tiny) -> Scenario:
     return tiny_scenario(size=Size(train_hours=18.0 / 3600, valid_rows=4, test_rows=4))
 
 
-def _shuffle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hand the missing shards out in another order."""
-    missing = build_module._missing
-
-    def shuffled(*arguments: Any) -> list:
-        return random.Random(1).sample(found := missing(*arguments), len(found))
-
-    monkeypatch.setattr(build_module, "_missing", shuffled)
-
-
 # ---- on Ray ----------------------------------------------------------------------------------------------------------
 
 
@@ -70,6 +59,7 @@ def test_workers_order_and_deaths_leave_no_trace(
     tmp_path: Path,
     ray_cluster: None,
     build_tiny: BuildTiny,
+    material: Any,
     scenario: Scenario,
     without_ray: None,
     monkeypatch: pytest.MonkeyPatch,
@@ -78,28 +68,35 @@ def test_workers_order_and_deaths_leave_no_trace(
     alone = build_tiny(str(tmp_path / "alone"), scenario)
     monkeypatch.undo()
     one = build_tiny(str(tmp_path / "one"), scenario, workers=1)
-    _shuffle(monkeypatch)
-    monkeypatch.setattr(build_module, "_Renderer", _reporting(tmp_path))
-    with ThreadPoolExecutor(1) as killer:
-        killed = killer.submit(_kill_those_that_report, tmp_path, 4)
-        four = build_tiny(str(tmp_path / "four"), scenario, workers=4)
-    assert len(killed.result()) == 4
-    assert alone.digest == one.digest == four.digest
-    assert (one.rendered, four.rendered, four.reused) == (10, 10, 0)
-    assert verify(four.address) == []
+    store = str(tmp_path / "four")
+    driver = Driver(
+        tmp_path / "home", scenario, store, material, workers=4, first=f"FOLDER = {str(tmp_path)!r}{REPORTING}"
+    )
+    killed = _kill_those_that_report(tmp_path, 4)
+    word, digest, reused = driver.digest().split()
+    assert len(killed) == 4 and (word, reused) == ("digest", "0")
+    assert alone.digest == one.digest == digest
+    assert one.rendered == 10
+    assert verify(storage.join(storage.normal(store), "corpora", one.address.rpartition("/")[2])) == []
 
 
-def _reporting(folder: Path) -> type:
-    """A renderer that says which process it is when it has a shard to render, and renders once it is told to go."""
+REPORTING = """
+import os, pathlib, random, time
+from simulation import build as module
 
-    class Reporting(build_module._Renderer):  # local, so that Ray sends it whole: workers do not have this file
-        def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-            (folder / f"{os.getpid()}.worker").touch()
-            while not (folder / "go").exists():
-                time.sleep(0.01)
-            return super().__call__(batch)
+class Reporting(module._Renderer):
+    def __call__(self, batch):
+        pathlib.Path(FOLDER, f"{os.getpid()}.worker").touch()
+        while not pathlib.Path(FOLDER, "go").exists():
+            time.sleep(0.01)
+        return super().__call__(batch)
 
-    return Reporting
+missing = module._missing
+module._missing = lambda *arguments: random.Random(1).sample(found := missing(*arguments), len(found))
+module._Renderer = Reporting
+"""
+"""For a driver: workers say who they are when they have a shard to render, and render once they are told to go; the
+missing shards are handed out in another order."""
 
 
 def _kill_those_that_report(folder: Path, count: int) -> set[int]:
@@ -140,6 +137,7 @@ def test_an_error_of_a_worker_arrives_as_it_was_raised(
     (folder / "shard-000000.json").write_bytes((folder / "shard-000001.json").read_bytes())
     next(folder.glob("shard-000001-*.tar")).unlink()
     (folder / "corpus.json").unlink()
+    (folder.parent / "valid" / "shard-000000.json").unlink()  # two are missing, so a pool renders them
     with pytest.raises(NotReproducible, match=r"shard-000000\.json|shard-000001\.json"):
         build_tiny(str(tmp_path), workers=1)
     assert not (folder / "corpus.json").exists()
@@ -400,10 +398,20 @@ print("digest", built.digest, built.reused, flush=True)
 class Driver:
     """A process of its own that builds on a cluster of its own."""
 
-    def __init__(self, home: Path, scenario: Scenario, store: str, material: Any, workers: int) -> None:
+    def __init__(
+        self, home: Path, scenario: Scenario, store: str, material: Any, workers: int, first: str = ""
+    ) -> None:
         outside = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, scenario.model_dump_json(), store, *vars(material).values(), str(workers)],
+            [
+                sys.executable,
+                "-c",
+                first + DRIVER,
+                scenario.model_dump_json(),
+                store,
+                *vars(material).values(),
+                str(workers),
+            ],
             env=outside | {"UNMUFFLE_HOME": str(home)},
             stdout=subprocess.PIPE,
             text=True,

@@ -572,6 +572,7 @@ def test_a_body_with_another_checksum_is_read_again(s3_store: str) -> None:
         bucket.client().meta.events.unregister("after-call.s3.GetObject", changed)
 
 
+@pytest.mark.long
 def test_a_server_that_fails_now_and_then_is_read_and_written_as_ever(
     s3_store: str, faulty_proxy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
