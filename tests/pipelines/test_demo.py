@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from simulation import storage
+from simulation import audio, storage
+from simulation.corpus import open_splits
 from simulation.home import Home
 from training.scorecard import Scorecard
 
@@ -34,12 +35,18 @@ class Demo:
         self.lay_out_what_the_readme_names()
 
     def lay_out_what_the_readme_names(self) -> None:
-        """A noisy recording, and a folder of pairs: the one that the demo enhanced."""
+        """A noisy recording and a folder of pairs: what the demo enhanced; recorded pairs, one in each split."""
         heard = self.home.path / "demo"
         shutil.copy(heard / "noisy.flac", self.folder / "noisy.flac")
         for side in ("clean", "noisy"):
             (self.folder / "pairs" / side).mkdir(parents=True)
             shutil.copy(heard / f"{side}.flac", self.folder / "pairs" / side / "utterance.flac")
+        for split, corpus in open_splits(demo_corpus(self)).items():
+            pair = corpus.read(0)
+            for side in ("clean", "noisy"):
+                file = self.folder / "recordings" / side / split / f"{split}-speaker" / "a.flac"
+                file.parent.mkdir(parents=True)
+                file.write_bytes(audio.encode_flac(getattr(pair, side), pair.sample_rate))
 
     def python(self, *words: str, code: int = 0) -> str:
         """Run Python with these words in the demo's folder; its output."""
@@ -111,12 +118,13 @@ def test_every_command_of_the_readme_works(demo: Demo) -> None:
     ]
     typed = [shlex.split(command) for command in commands if command.startswith("unmuffle ")]
     assert len(typed) > 10
+    stands_for = dict.fromkeys(("CORPUS", "OTHER"), demo_corpus(demo))
     for words in typed:
         if words[1] not in ("serve", "run"):  # those two are what the demo itself consists of
-            demo.unmuffle(*[word.replace("CORPUS", demo_corpus(demo)) for word in words[1:]])
+            demo.unmuffle(*[stands_for.get(word, word) for word in words[1:]])
 
 
 def demo_corpus(demo: Demo) -> str:
     """Address of the corpus the demo made."""
-    (corpus,) = (demo.folder / "home" / "store" / "corpora").iterdir()
+    (corpus,) = (demo.folder / "home" / "store" / "corpora").glob("sample@*")
     return str(corpus)
