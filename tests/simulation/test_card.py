@@ -1,6 +1,7 @@
 """The measured card: asked for against measured, what a corpus was made from, what to look at, what to hear."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -241,12 +242,13 @@ def test_equal_corpora_have_equal_cards(built: Built, drawn: Card) -> None:
     assert card(built.address).page == drawn.page
 
 
-def test_what_was_set_aside_is_on_the_card(built: Built) -> None:
+def test_what_was_set_aside_is_on_the_card(built: Built, tmp_path: Path) -> None:
     """Files by address with their reason, whatever characters they hold; a split's card has the same sources."""
     manifest = kept_sources(built.address)
     bad = Quarantined(address="file:///speech/<b>x.wav", reason="Clipped: 3.0% of its samples", kind="speech")
-    keep_sources(built.address, manifest.model_copy(update={"quarantined": (bad,)}))
-    drawn = card(f"{built.address}/test")
+    copy = shutil.copytree(built.address.removeprefix("file://"), tmp_path / built.address.rpartition("/")[2])
+    keep_sources(f"file://{copy}", manifest.model_copy(update={"quarantined": (bad,)}))
+    drawn = card(f"file://{copy}/test")
     assert [one.what for one in drawn.facts.set_aside_sources] == [bad.address]
     assert "file:///speech/&lt;b&gt;x.wav" in drawn.page.decode()
     assert drawn.facts.sources[0].set_aside == 1
