@@ -30,7 +30,7 @@ test: lint types contracts   ## what every change must pass
 	$(BIN)/python -m pytest -m "not long"
 
 test-long: $(READY)     ## whole pipelines, kill storms
-	$(BIN)/python -m pytest -m long --timeout 1500
+	$(BIN)/python -m pytest -m long --timeout 2400
 
 test-mutations: $(READY)   ## plants each listed fault and names the test that catches it
 	$(BIN)/python tests/mutations.py
