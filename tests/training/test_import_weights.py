@@ -165,7 +165,8 @@ def test_code_in_a_pickle_is_never_run(
     torch.save({"generator": released, "extra": Planted()}, "by_torch")
     Path("plain").write_bytes(pickle.dumps({"generator": {}, "extra": Planted()}))
     Path("text").write_text("not weights at all")
-    for name in ("by_torch", "plain", "text"):
+    Path("line").write_text("hi\n")
+    for name in ("by_torch", "plain", "text", "line"):
         with pytest.raises(CheckpointIncompatible, match=r"code in a pickle is never run.*safetensors"):
             import_weights("small", Path(name), "denoise-16k", f"file://{tmp_path / 'store'}", tracking)
     assert not Path("planted").exists()
