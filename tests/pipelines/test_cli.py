@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from pipelines import cli
 from pipelines.answer import Answer, line, stacked
 from pipelines.cli import app
+from pipelines.commands import options, telling
 from simulation.home import Home
 from simulation.scenarios.sample import sample
 
@@ -86,7 +86,7 @@ def test_what_people_copy_is_never_broken(capsys: pytest.CaptureFixture[str], mo
     """Paths and digests stay on one line in a narrow terminal."""
     monkeypatch.setenv("COLUMNS", "40")
     digest = "0123456789abcdef" * 4
-    cli._print(Answer(None, stacked(line(f"train {digest}"))), as_json=False)
+    telling.tell(Answer(None, stacked(line(f"train {digest}"))), as_json=False)
     assert capsys.readouterr().out == f"train {digest}\n"
 
 
@@ -103,4 +103,4 @@ def test_a_corpus_is_shown_with_the_digest_that_simulate_printed(
     assert facts["digest"] == digest
     assert all(one in shown for one in [address, digest, *(split["digest"] for split in facts["splits"])])
     ask("simulate", str(tmp_path / "mine.json"), "--hours", "0.004")
-    assert cli._corpus_input(f"{address}#{digest}").sha256 == digest != cli._corpus_input(address).sha256
+    assert options.corpus_input(f"{address}#{digest}").sha256 == digest != options.corpus_input(address).sha256

@@ -1,0 +1,1 @@
+"""What the command `unmuffle` does, one file for each thing it is done to."""

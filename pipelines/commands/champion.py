@@ -1,0 +1,36 @@
+"""Commands that use the champion: enhance files, serve."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import PORT, UseOption
+from pipelines.commands.telling import say
+
+
+def enhance(
+    inputs: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the enhanced files.")],
+    model: Annotated[str, typer.Option(help="champion, dm/3, or the address of a version's folder.")] = "champion",
+    use: UseOption = "denoise-16k",
+) -> None:
+    """Enhance files: any length, rate and channel count in, the same out."""
+    from pipelines.judge import enhance_with
+
+    result = enhance_with(model, use, inputs, out)
+    say(str(result))
+    raise typer.Exit(result.exit_code)
+
+
+def serve(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = PORT,
+    use: UseOption = "denoise-16k",
+) -> None:
+    """Answer POST /v1/enhance with the champion until Ctrl-C; follows promotions and rollbacks."""
+    from serving.service import serve as serve_until_stopped
+    from simulation.home import Home
+
+    serve_until_stopped(
+        Home.current(), port, use, ready=lambda record: say(f"{record.version} answers at {record.address}")
+    )

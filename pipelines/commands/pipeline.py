@@ -1,0 +1,71 @@
+"""Commands over the pipeline as a whole: run it here, do one stage of it, write it for a cluster."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import HoursOption, Json, PolicyOption, SeedOption, StoreOption, UseOption, store_at
+from pipelines.commands.telling import tell
+from simulation.errors import BadSetting
+
+RECIPES = "dm_smoke,gru_smoke"
+"""What is trained where nobody says."""
+
+
+def run(
+    scenario: Annotated[str, typer.Option(help="Scenario to simulate (see `unmuffle scenarios`).")] = "sample",
+    recipes: Annotated[str, typer.Option(help="Recipes to train, comma-separated (see `unmuffle recipes`).")] = RECIPES,
+    gate_corpus: Annotated[
+        str, typer.Option(help="<address>#<digest> to gate on. Default: the use's pinned one.")
+    ] = "",
+    use: UseOption = "denoise-16k",
+    policy: PolicyOption = "",
+    hours: HoursOption = 0.0,
+    seed: SeedOption = 0,
+    store: StoreOption = "",
+    again: Annotated[bool, typer.Option("--again", help="Train new versions, with the next seed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the whole pipeline here: simulate, train each recipe, evaluate, gate, promote."""
+    from pipelines.run import Request, run_here
+    from pipelines.summary import outcome
+    from simulation.home import Home
+
+    names = tuple(name.strip() for name in recipes.split(",") if name.strip())
+    request = Request(
+        scenario=scenario, recipes=names, gate_corpus=gate_corpus, use=use, policy=policy, hours=hours, seed=seed
+    )
+    show = partial(print, file=sys.stderr, flush=True)  # this very stream: during the run, sys.stderr is a log file
+    run_here(
+        request, Home.current(), store_at(store), show, lambda address: tell(outcome(address), as_json), again=again
+    )
+
+
+def stage(
+    name: Annotated[str, typer.Argument(help="simulate, train, evaluate or promote.")],
+    spec: Annotated[str, typer.Option(help="Address of the stage's spec.")],
+) -> None:
+    """Do one stage from its spec, or answer from its result; prints the result as JSON."""
+    from components.stage import run as run_stage
+
+    typer.echo(run_stage(name, spec).model_dump_json(indent=2))
+
+
+def compile_pipeline(
+    out: Annotated[Path, typer.Option(help="File to write the YAML to.")],
+    image: Annotated[str, typer.Option(help="Image of every task, by digest: REF@sha256:...")] = "",
+) -> None:
+    """Write the pipeline as YAML for a Kubeflow cluster."""
+    from pipelines.compile import compiled
+
+    text = compiled(image) if image else compiled()
+    try:
+        out.write_text(text)
+    except OSError as error:
+        raise BadSetting(
+            f"{out} cannot be written: {error.strerror}. Give --out a file in a folder that exists."
+        ) from None
+    typer.echo(str(out))

@@ -1,0 +1,122 @@
+"""Commands over versions: score, rank, promote, go back; who is champion; weights from elsewhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.options import Json, PolicyOption, StoreOption, UseOption, store_at
+from pipelines.commands.telling import tell
+from simulation.errors import BadSetting
+
+
+def evaluate(
+    model: Annotated[list[str], typer.Argument(help="champion, dm/3, or the address of a version's folder.")],
+    out: Annotated[str, typer.Option(help="Folder for scorecard.json, scores.parquet and report.html.")],
+    corpus: Annotated[str, typer.Option(help="Address of a corpus; its test split is scored.")] = "",
+    pairs: Annotated[str, typer.Option(help="Folder with clean/ and noisy/ of equal file names.")] = "",
+    metrics: Annotated[str, typer.Option(help="Names with commas between them; `unmuffle metrics` lists them.")] = "",
+    harmless: Annotated[int, typer.Option(min=0, help="Do-no-harm rows to add of each case; 0: none.")] = 4,
+    use: UseOption = "denoise-16k",
+    as_json: Json = False,
+) -> None:
+    """Score models on a corpus or on your own pairs, beside the baselines."""
+    from pipelines.judge import score
+    from pipelines.summary import scores
+
+    if bool(corpus) == bool(pairs):
+        raise BadSetting("Give one of --corpus ADDRESS and --pairs FOLDER.")
+    names = tuple(name.strip() for name in metrics.split(",") if name.strip())
+    tell(scores(score(model, corpus, pairs, out, use, names, harmless), out), as_json)
+
+
+def compare(
+    model: Annotated[list[str], typer.Argument(help="Two or more: champion, dm/3, or addresses of versions' folders.")],
+    metric: Annotated[str, typer.Option(help="Metric to rank by. Default: the policy's main one.")] = "",
+    gate_corpus: Annotated[str, typer.Option(help="<address>#<digest>. Default: the use's pinned one.")] = "",
+    use: UseOption = "denoise-16k",
+    policy: PolicyOption = "",
+    store: StoreOption = "",
+    as_json: Json = False,
+) -> None:
+    """Rank versions on the gate corpus, with paired intervals and how often each comes first."""
+    from pipelines.compare import compare as compared
+
+    tell(compared(model, gate_corpus, metric, use, store_at(store), policy), as_json)
+
+
+def aa(
+    model: Annotated[list[str], typer.Argument(help="Two seeds of one recipe, or a recipe that was trained twice.")],
+    gate_corpus: Annotated[str, typer.Option(help="<address>#<digest>. Default: the use's pinned one.")] = "",
+    use: UseOption = "denoise-16k",
+    policy: PolicyOption = "",
+    store: StoreOption = "",
+    as_json: Json = False,
+) -> None:
+    """How often the gate would promote one of two versions that are equally good, on its very corpus."""
+    from pipelines.compare import false_promotions
+
+    tell(false_promotions(model, gate_corpus, use, store_at(store), policy), as_json)
+
+
+def promote(
+    model: Annotated[list[str], typer.Argument(help="Candidates: dm/3, or addresses of registered versions.")],
+    gate_corpus: Annotated[str, typer.Option(help="<address>#<digest>. Default: the use's pinned one.")] = "",
+    use: UseOption = "denoise-16k",
+    policy: PolicyOption = "",
+    store: StoreOption = "",
+    as_json: Json = False,
+) -> None:
+    """Gate versions against the champion; the winner, if there is one, becomes champion."""
+    from pipelines.judge import gate
+    from pipelines.summary import outcome
+
+    tell(outcome(gate(model, gate_corpus, use, store_at(store), policy)), as_json)
+
+
+def rollback(use: UseOption = "denoise-16k", store: StoreOption = "", as_json: Json = False) -> None:
+    """Make the previous champion champion again."""
+    from pipelines.judge import roll_back
+
+    promotion = roll_back(use, store_at(store))
+    tell(promotion.model_dump(mode="json"), as_json, promotion.reason)
+
+
+def status(use: UseOption = "denoise-16k", as_json: Json = False) -> None:
+    """Who is champion and challenger, and what serves now."""
+    from pipelines.summary import standing
+    from simulation.home import Home
+
+    tell(standing(use, Home.current()), as_json)
+
+
+def models(use: UseOption = "denoise-16k", as_json: Json = False) -> None:
+    """The registered versions of a use, and the networks that exist: size, cost, latency, as published and ours."""
+    from pipelines.summary import known_models
+
+    tell(known_models(use), as_json)
+
+
+def import_weights(
+    network: Annotated[
+        str, typer.Argument(help="mp_senet_2023, mp_senet_2024, renet, renet_small or renet_small_phase.")
+    ],
+    file: Annotated[Path, typer.Argument(help="Weights as its authors released them; code in pickles is never run.")],
+    use: UseOption = "denoise-16k",
+    store: StoreOption = "",
+    as_json: Json = False,
+) -> None:
+    """Register weights that a paper's authors released, with their origin and licence."""
+    from training.import_weights import import_weights as imported
+    from training.tracking import Tracking
+
+    version = imported(network, file, use, store_at(store), Tracking())
+    data = {"name": version.name, "version": version.address, "tags": version.tags}
+    tell(data, as_json, f"{version.name}\n{version.address}")
+
+
+def metrics(as_json: Json = False) -> None:
+    """The metrics of a scorecard."""
+    from pipelines.summary import known_metrics
+
+    tell(known_metrics(), as_json)
