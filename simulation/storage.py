@@ -28,6 +28,7 @@ from simulation.bucket import InBucket
 from simulation.errors import BadSetting, NotThere, StorageError
 from simulation.folder import InFolder, reading, writing
 from simulation.place import OURS, PARALLEL, NotConditional, Place, Stored, Unfinished
+from simulation.traffic import count
 from simulation.writer_lock import WriterLock
 
 if TYPE_CHECKING:
@@ -119,7 +120,9 @@ def _at(address: str) -> Place:
 
 def read(address: str) -> bytes:
     """All bytes of an object. Raises NotThere, NotAllowed or StoreUnreachable."""
-    return _at(address).read()
+    data = _at(address).read()
+    count(read=len(data))
+    return data
 
 
 def read_range(address: str, start: int, size: int) -> bytes:
@@ -128,6 +131,7 @@ def read_range(address: str, start: int, size: int) -> bytes:
     if size == 0:
         return b""
     data = _at(address).read_range(start, size)
+    count(read=len(data))
     if len(data) != size:
         raise StorageError(
             f"{address} is shorter than promised: bytes {start} to {start + size} were asked for, {len(data)} came."
@@ -184,6 +188,7 @@ def local_copy(address: str, folder: Path) -> Path:
         with writing(f"file://{target}"):
             target.parent.mkdir(parents=True, exist_ok=True)
             _at(stored.address).download(target)
+            count(read=target.stat().st_size)
 
     in_parallel(fetch, objects)
     return folder
@@ -210,7 +215,9 @@ def create(address: str, data: bytes) -> bool:
     On a store without conditional writes it looks first and writes then, which is only sound under `writer_lock`.
     """
     if honours_conditional_writes(_parent(address)):
-        return _at(address).create(data)
+        ours = _at(address).create(data)
+        count(written=len(data) if ours else 0)
+        return ours
     if exists(address):
         return False
     replace(address, data)
@@ -231,6 +238,7 @@ def write_once(address: str, data: bytes) -> bool:
 def replace(address: str, data: bytes) -> None:
     """Write an object over whatever lies here, in one step: readers see the old bytes or the new ones."""
     _at(address).replace(data)
+    count(written=len(data))
 
 
 def upload(folder: Path, address: str) -> None:
@@ -241,6 +249,7 @@ def upload(folder: Path, address: str) -> None:
     def send(file: Path) -> None:
         with reading(f"file://{file}"):
             _at(join(address, file.relative_to(folder).as_posix())).upload(file)
+            count(written=file.stat().st_size)
 
     in_parallel(send, sorted(file for file in folder.rglob("*") if file.is_file()))
 

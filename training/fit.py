@@ -26,11 +26,21 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from simulation.errors import CheckpointIncompatible, Superseded, TrainingDiverged, UnmuffleError
 from simulation.storage import arrow, exists, join, normal, read
+from simulation.traffic import count
 from simulation.virtual import open_corpora
 from training.batches import READERS, Batches
-from training.checkpoint import CONFIG, WEIGHTS, commit_version, save_version, version_record
-from training.loop import Progress, Run, Seat, train
+from training.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    commit_version,
+    refuse_other_content,
+    save_version,
+    version_record,
+)
+from training.ledger import Meter, metered
+from training.loop import Run, Seat, train
 from training.profile import ComputeProfile
+from training.progress import Progress
 from training.recipe import Recipe
 from training.watch import Commits, Log, Row, Watch
 
@@ -66,7 +76,12 @@ class Errand:
     corpus: str
     corpus_digest: str | None
     plan_digest: str
+    run: str
+    """Address of what belongs to the run: checkpoints, ledger."""
     threads: int
+    cores: float
+    gpus: float
+    """Cores and GPUs that each worker claims."""
     mailbox: Any
     before_commit: Callable[[], None] | None
 
@@ -107,7 +122,18 @@ def fit(
     plan_digest = open_corpora(corpus, corpus_digest)["train"].record.plan_digest
     runs = join(normal(storage), "runs")
     watch = Watch(join(runs, name, "logged.json"), log, progress)
-    errand = Errand(recipe, corpus, corpus_digest, plan_digest, profile.cpus_per_worker, watch.mailbox, before_commit)
+    errand = Errand(
+        recipe=recipe,
+        corpus=corpus,
+        corpus_digest=corpus_digest,
+        plan_digest=plan_digest,
+        run=join(runs, name),
+        threads=profile.cpus_per_worker,
+        cores=claimed_cpus(profile),
+        gpus=float(profile.gpus_per_worker),
+        mailbox=watch.mailbox,
+        before_commit=before_commit,
+    )
     with watch:
         checkpoint = launch(errand, profile, runs, name)
     record = version_record(checkpoint)
@@ -164,6 +190,12 @@ def launch(errand: Errand, profile: ComputeProfile, runs: str, name: str) -> str
     return join(runs, name, Path(result.checkpoint.path).name)
 
 
+def identity(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a run must have in common with a checkpoint that it goes on from; fields that came later have defaults."""
+    recipe = Recipe.parse(facts["recipe"], "recipe").model_dump(mode="json")
+    return {"recipe": recipe, **{name: facts.get(name) for name in ("corpus_digest", "plan_digest")}}
+
+
 def claimed_cpus(profile: ComputeProfile) -> float:
     """CPUs that each worker claims: what the profile says, or an even share where the cluster has less than that.
 
@@ -179,6 +211,12 @@ def claimed_cpus(profile: ComputeProfile) -> float:
 def work(config: dict[str, Errand]) -> UnmuffleError | None:
     """What each worker does. A verdict that all workers share is returned; after other errors Ray Train tries again."""
     errand = config["errand"]
+    with metered(errand.run, errand.cores, errand.gpus) as meter:
+        return metered_work(errand, meter)
+
+
+def metered_work(errand: Errand, meter: Meter) -> UnmuffleError | None:
+    """The same, on account of the run."""
     torch.set_num_threads(errand.threads)
     context = ray.train.get_context()
     seat = Seat(context.get_world_rank(), context.get_world_size(), get_device())
@@ -187,7 +225,8 @@ def work(config: dict[str, Errand]) -> UnmuffleError | None:
     valid = Batches(corpora["valid"], errand.recipe).whole(errand.recipe.validation_items)
     try:
         run = resumed(errand, seat.device)
-        reporter = Reporter(errand, seat, run)
+        meter.mark(run.step)
+        reporter = Reporter(errand, seat, run, meter)
         train(run, train_batches, list(valid), seat, reporter.save, reporter.tell)
     except (CheckpointIncompatible, TrainingDiverged, Superseded) as verdict:
         return verdict
@@ -200,13 +239,7 @@ def resumed(errand: Errand, device: torch.device) -> Run:
     if checkpoint is None:
         return run
     with checkpoint.as_directory() as folder:
-        facts = version_record(folder).facts
-        for fact in ("recipe_digest", "corpus_digest"):
-            if facts[fact] != errand.facts[fact]:
-                raise CheckpointIncompatible(
-                    f"The checkpoint {checkpoint.path} has {fact} {facts[fact]}, this run has {errand.facts[fact]}. "
-                    "Give the run another name, or remove that run's folder."
-                )
+        refuse_other_content(checkpoint.path, identity(version_record(folder).facts), identity(errand.facts))
         run.resume(torch.load(Path(folder, STATE), map_location="cpu", weights_only=True))
     return run
 
@@ -214,8 +247,8 @@ def resumed(errand: Errand, device: torch.device) -> Run:
 class Reporter:
     """Carries checkpoints into the store, and progress to the driver."""
 
-    def __init__(self, errand: Errand, seat: Seat, run: Run) -> None:
-        self.errand, self.seat = errand, seat
+    def __init__(self, errand: Errand, seat: Seat, run: Run, meter: Meter) -> None:
+        self.errand, self.seat, self.meter = errand, seat, meter
         self.told_s = 0.0
         self.posted = 0
         if seat.rank == 0:
@@ -231,14 +264,16 @@ class Reporter:
     def save(self, run: Run) -> None:
         """Commit a checkpoint, all workers together."""
         self._ask()
+        self.meter.mark(run.step)
         if self.seat.rank > 0:
             ray.train.report({"step": run.step})
             return
         self._post(run)
         with tempfile.TemporaryDirectory() as folder:
             facts = self.errand.facts | {"steps": run.step, "history": run.history}
-            save_version(run.learner.model, folder, facts)
+            save_version(run.released, folder, facts)
             torch.save(run.state(), Path(folder, STATE))
+            count(written=Path(folder, STATE).stat().st_size)  # Ray Train carries it; save_version counts its own
             checkpoint = Checkpoint.from_directory(folder)
             name = f"checkpoint-{run.step:08d}"
             ray.train.report({"step": run.step}, checkpoint=checkpoint, checkpoint_dir_name=name)
