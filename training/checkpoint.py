@@ -4,6 +4,7 @@ A version without its `config.json` does not exist. No pickle: any safetensors r
 """
 
 import hashlib
+import json
 from importlib.metadata import version as installed
 from typing import Any, Literal
 
@@ -22,6 +23,11 @@ WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
 PACKAGES = ("unmuffle", "torch", "safetensors", "ray")
 """Whose versions a record names."""
+
+ABSENT = "nothing"
+"""Stands for a field that one side does not have, where differences are shown."""
+LONGEST_SHOWN = 80
+"""Characters of a value that are shown."""
 
 
 class VersionRecord(Schema):
@@ -109,6 +115,30 @@ def load_weights(module: nn.Module, weights: bytes, where: str) -> None:
             f"The weights at {where} do not fit {type(module).__name__}: {str(error).splitlines()[-1].strip()} "
             "They were written for another network or release; train again, or name the version that fits."
         ) from None
+
+
+def differences(there: Any, here: Any, name: str = "") -> list[str]:
+    """Where two JSON values differ, field by field, as `recipe.seed: 1 there, 2 here`."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        fields = [*there, *(key for key in here if key not in there)]
+        pairs = [(f"{name}.{key}".lstrip("."), there.get(key, ABSENT), here.get(key, ABSENT)) for key in fields]
+        return [line for key, before, now in pairs for line in differences(before, now, key)]
+    return [] if there == here else [f"{name}: {_shown(there)} there, {_shown(here)} here"]
+
+
+def refuse_other_content(address: str, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """CheckpointIncompatible, with each difference, where what lies at an address comes from something else."""
+    found = differences(there, here)
+    if found:
+        raise CheckpointIncompatible(
+            f"{address} belongs to another run of this name: {'; '.join(found)}. Give this run another name, go on "
+            "with what that run had, or remove its folder."
+        )
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _must_be(digest: str, record: VersionRecord, address: str) -> str:

@@ -8,7 +8,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from simulation.errors import CheckpointIncompatible, NotThere
-from training.checkpoint import CONFIG, WEIGHTS, load_version, save_version, version_record, weights_digest
+from training.checkpoint import (
+    CONFIG,
+    WEIGHTS,
+    differences,
+    load_version,
+    refuse_other_content,
+    save_version,
+    version_record,
+    weights_digest,
+)
 from training.models import GruMask
 
 
@@ -84,3 +93,26 @@ def test_a_version_is_never_overwritten_by_another(tmp_path: Path) -> None:
     with pytest.raises(CheckpointIncompatible):
         saved(tmp_path, width=16)
     assert weights_digest(load_version(str(tmp_path))) == weights_digest(model)
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "shown"),
+    [
+        ({"seed": 1}, {"seed": 1}, []),
+        ({"seed": 1}, {"seed": 2}, ["seed: 1 there, 2 here"]),
+        ({"model": {"width": 8}}, {"model": {"width": 9}}, ["model.width: 8 there, 9 here"]),
+        ({"a": None}, {"b": "x"}, ["a: null there, nothing here", "b: nothing there, x here"]),
+        ({"betas": [0.8, 0.9]}, {"betas": [0.8, 0.99]}, ["betas: [0.8, 0.9] there, [0.8, 0.99] here"]),
+        ({"digest": "f" * 200}, {"digest": "g"}, [f"digest: {'f' * 80}… there, g here"]),
+    ],
+)
+def test_differences_are_shown_field_by_field(there: dict, here: dict, shown: list[str]) -> None:
+    """Nested names with dots, what one side lacks, long values cut; nothing where both are equal."""
+    assert differences(there, here) == shown
+
+
+def test_other_content_is_refused_with_every_difference() -> None:
+    """A person reads what differs and what to do; equal content passes."""
+    refuse_other_content("runs/5", {"seed": 1}, {"seed": 1})
+    with pytest.raises(CheckpointIncompatible, match=r"seed: 1 there, 2 here; steps: 5 there, 6 here.*another name"):
+        refuse_other_content("runs/5", {"seed": 1, "steps": 5}, {"seed": 2, "steps": 6})

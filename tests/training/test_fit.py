@@ -138,7 +138,7 @@ def test_a_superseded_run_stops_and_its_successor_ends_in_the_same_weights(
     assert log.steps == [2, 4, 5]
 
     other = settings | {"recipe": settings["recipe"].model_copy(update={"learning_rate": 0.5})}
-    with pytest.raises(CheckpointIncompatible, match="recipe_digest"):
+    with pytest.raises(CheckpointIncompatible, match=r"recipe.learning_rate: 0.001 there, 0.5 here"):
         fit(**other, storage=str(tmp_path), log=log)
 
     fitted = fit(**settings, storage=str(tmp_path), log=log)
