@@ -125,15 +125,15 @@ FAULTS = (
     Fault(
         "workers' shares of a batch weigh the same however large they are",
         "training/loop.py",
-        "(losses.total.sum() * (seat.world / run.recipe.batch_size)).backward()",
-        "losses.total.mean().backward()",
+        "found[-1].total.sum() * (seat.world / run.recipe.batch_size)",
+        "found[-1].total.mean()",
         "tests/training/test_loop.py::test_two_workers_learn_what_one_learns",
     ),
     Fault(
         "a resumed run starts with a new optimiser",
-        "training/loop.py",
-        '        self.optimiser.load_state_dict(state["optimiser"])\n',
-        "",
+        "training/descent.py",
+        "for name, part in state.items()",
+        "for name, part in list(state.items())[1:]",
         "tests/training/test_loop.py::test_a_resumed_run_is_the_undisturbed_run",
     ),
     Fault(

@@ -1,26 +1,30 @@
 """The training loop, on one screen. It knows tensors and steps; where it runs and where it saves is told from outside.
 
-Results do not depend on the number of workers: each takes its share of a step's items, and its loss is the sum over
-them divided by the items of all. Two kinds of layers are the exception: batch normalisation is over a worker's own
-share (rank 0's running statistics count), and dropout draws by rank. DM has both, GruMask has neither.
+Results do not depend on the number of workers, nor on the pieces that a share is cut into: each worker takes its share
+of a step's items, and its loss is the sum over them divided by the items of all. Two kinds of layers are the exception:
+batch normalisation is over what one forward pass sees (rank 0's running statistics count), and dropout draws by rank.
+DM has both, GruMask has neither.
 """
 
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from simulation.errors import TrainingDiverged
 from training.batches import Batch, Batches
-from training.objectives import Learner, Losses
+from training.descent import Descent
+from training.models import Enhancer
+from training.objectives import MODEL, Learner, Losses
 from training.objectives.regression import si_sdr_db
+from training.precision import autocast, determinism, prepare
+from training.progress import Clock, Progress, Tally
 from training.recipe import Recipe
 
 
@@ -33,46 +37,49 @@ class Seat:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a person who waits wants to know."""
-
-    step: int
-    steps: int
-    loss: float
-    items_per_s: float
-    remaining_s: float
-
-    def line(self) -> str:
-        """The same in words."""
-        minutes, seconds = divmod(round(self.remaining_s), 60)
-        return (
-            f"step {self.step} of {self.steps}, loss {self.loss:.4f}, "
-            f"{self.items_per_s:.1f} items a second, {minutes}:{seconds:02d} left"
-        )
-
-
 class Run:
-    """Everything that changes while training, and nothing else: what a checkpoint holds."""
+    """Everything that changes while training, and nothing else: what a checkpoint holds.
+
+    Chance is no part of it: what a phase draws is a pure function of (seed, step, rank, phase).
+    """
 
     def __init__(self, recipe: Recipe, device: torch.device | None = None) -> None:
         """Weights are drawn on the CPU, so that they are the same on any device, and then moved."""
         torch.manual_seed(recipe.seed)
+        device = device or torch.device("cpu")
         self.recipe = recipe
-        self.learner = Learner(recipe.model.build(), recipe.objective.build()).to(device or "cpu")
-        self.optimiser = torch.optim.AdamW(
-            self.learner.parameters(), recipe.learning_rate, recipe.betas, weight_decay=recipe.weight_decay
-        )
-        self.schedule = schedule(self.optimiser, recipe)
+        self.learner = Learner(recipe.model.build(), recipe.objective.build()).to(device)
+        self.average = averaged(self.learner.model, recipe.ema_decay)
+        prepare(self.learner.model, recipe)
+        self.descents = {phase: Descent(recipe, self.learner, phase, device) for phase in self.phases}
         self.step = 0
         self.history: list[dict[str, float | int]] = []
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """What learns in a step, in this order."""
+        return self.learner.objective.phases
+
+    @property
+    def released(self) -> Enhancer:
+        """The network that is validated and released: the average over steps where the recipe asks for one."""
+        model: Enhancer = self.learner.model if self.average is None else self.average.module
+        return model
+
+    def turn(self, phase: str) -> Descent:
+        """Let the parameters of a phase, and no others, ask for gradients."""
+        descent = self.descents[phase]
+        learning = set(map(id, descent.parameters))
+        for parameter in self.learner.parameters():
+            parameter.requires_grad_(id(parameter) in learning)
+        return descent
 
     def state(self) -> dict[str, Any]:
         """All that is needed to go on, without pickled objects."""
         return {
             "learner": self.learner.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "descents": {phase: descent.state() for phase, descent in self.descents.items()},
             "step": self.step,
             "history": self.history,
         }
@@ -80,8 +87,10 @@ class Run:
     def resume(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken."""
         self.learner.load_state_dict(state["learner"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        for phase, descent in self.descents.items():
+            descent.resume(state["descents"][phase])
         self.step, self.history = state["step"], state["history"]
 
 
@@ -97,66 +106,69 @@ def train(
 
     `save` is called by all workers together, `tell` by rank 0. Raises TrainingDiverged before anything is spoilt.
     """
-    recipe, tally, clock = run.recipe, Tally(seat), Clock(run)
-    learner = distributed(run.learner.train(), seat)
-    with closing(batches.stream(run.step, seat.rank, seat.world)) as stream:
-        for batch in stream:
-            losses, norm = update(run, learner, batch, seat)
-            tally.add(losses, norm)
+    recipe = run.recipe
+    tally, clock = Tally(seat.device, seat.world), Clock(recipe, run.step)
+    learners = {phase: distributed(run, phase, seat) for phase in run.phases}
+    run.learner.train()
+    with determinism(recipe.deterministic), closing(batches.stream(run.step, seat.rank, seat.world)) as stream:
+        for batch in clock.waiting(stream):
+            run.learner.objective.step_begins(run.step)
+            losses = {phase: update(run, phase, learner, batch, seat, tally) for phase, learner in learners.items()}
+            if run.average is not None:
+                run.average.update_parameters(run.learner.model)
             run.step += 1
 
             saving = due(run.step, recipe.checkpoint_every, recipe)
             validating = due(run.step, recipe.validate_every, recipe)
             if saving or validating or due(run.step, recipe.log_every, recipe):
-                row = {"step": run.step, "learning_rate": float(run.schedule.get_last_lr()[0]), **tally.means()}
+                row = {"step": run.step, **learning_rates(run), **tally.means()}
                 if validating and seat.rank == 0:
-                    row |= validate(run.learner, valid, seat.device)
+                    row |= validate(run, valid, seat.device)
                 run.history.append(row)
-            if seat.rank == 0:
-                tell(clock.progress(run, losses))
+            if seat.rank == 0 and clock.due(run.step):
+                tell(clock.progress(run.step, losses))
             if saving:
                 save(run)
 
 
-def update(run: Run, learner: nn.Module, batch: Batch, seat: Seat) -> tuple[Losses, float]:
-    """One step of the optimiser; chance in it (dropout) is a pure function of (seed, step, rank)."""
-    torch.manual_seed(hash((run.recipe.seed, run.step, seat.rank)))
-    losses: Losses = learner(batch.noisy.to(seat.device), batch.clean.to(seat.device))
-    run.optimiser.zero_grad()
-    (losses.total.sum() * (seat.world / run.recipe.batch_size)).backward()  # workers' gradients are averaged
-    norm = nn.utils.clip_grad_norm_(run.learner.parameters(), run.recipe.clip_norm).item()
-    if norm != norm or norm == float("inf"):
+def update(run: Run, phase: str, learner: nn.Module, batch: Batch, seat: Seat, tally: Tally) -> Losses:
+    """One step of a phase's optimiser; its losses, without their graph."""
+    torch.manual_seed(hash((run.recipe.seed, run.step, seat.rank, run.phases.index(phase))))
+    descent = run.turn(phase)
+    descent.optimiser.zero_grad()
+    cuts = pieces(batch, run.recipe.accumulate)
+    found = []
+    for cut in cuts:
+        with nullcontext() if cut is cuts[-1] else unshared(learner):
+            with autocast(run.recipe, seat.device):
+                found.append(learner(cut.noisy.to(seat.device), cut.clean.to(seat.device), phase))
+            descent.backward(found[-1].total.sum() * (seat.world / run.recipe.batch_size))  # workers' are averaged
+    losses, norm = Losses.joined(found), descent.norm()
+    if not norm.isfinite() and not descent.overflowed(losses, seat.world):
         raise TrainingDiverged(
             f"Training {run.recipe.name} met a gradient that is not finite at step {run.step + 1} (items "
             f"{', '.join(batch.ids[:4])}). The last checkpoint before it is kept. Look at these items with `unmuffle "
             "corpus replay`, or lower learning_rate or clip_norm in the recipe."
         )
-    run.optimiser.step()
-    run.schedule.step()
-    return losses, norm
+    tally.add(phase, losses, norm)
+    descent.step()
+    return losses
 
 
 @torch.no_grad()
-def validate(learner: Learner, valid: Iterable[Batch], device: torch.device) -> dict[str, float]:
-    """Mean loss, SI-SDR and its gain over the noisy input, over whole mixtures of the valid split."""
-    learner.eval()
+def validate(run: Run, valid: Iterable[Batch], device: torch.device) -> dict[str, float]:
+    """Mean loss, SI-SDR and its gain over the noisy input, over whole mixtures of the valid split; in fp32."""
+    learner = Learner(run.released, run.learner.objective).eval()
+    torch.manual_seed(run.recipe.seed)
     rows = []
-    for batch in valid:
-        noisy, clean = batch.noisy.to(device), batch.clean.to(device)
-        after, before = si_sdr_db(learner.model(noisy), clean), si_sdr_db(noisy, clean)
-        rows.append(torch.stack([learner(noisy, clean).total, after, after - before]).double().cpu())
-    learner.train()
+    with torch.compiler.set_stance("force_eager"):  # each mixture has a length of its own
+        for batch in valid:
+            noisy, clean = batch.noisy.to(device), batch.clean.to(device)
+            after, before = si_sdr_db(learner.model(noisy), clean), si_sdr_db(noisy, clean)
+            rows.append(torch.stack([learner(noisy, clean).total, after, after - before]).double().cpu())
+    run.learner.train()
     loss, level, gain = torch.cat(rows, dim=1).mean(1).tolist()
     return {"valid/loss": loss, "valid/si_sdr_db": level, "valid/si_sdr_gain_db": gain}
-
-
-def schedule(optimiser: torch.optim.Optimizer, recipe: Recipe) -> LRScheduler:
-    """A linear warm-up, then half a cosine down to zero at the last step."""
-    fall = CosineAnnealingLR(optimiser, recipe.steps - recipe.warmup_steps)
-    if recipe.warmup_steps == 0:
-        return fall
-    rise = LinearLR(optimiser, 1 / recipe.warmup_steps, total_iters=recipe.warmup_steps)
-    return SequentialLR(optimiser, [rise, fall], [recipe.warmup_steps])
 
 
 def due(step: int, every: int, recipe: Recipe) -> bool:
@@ -164,46 +176,37 @@ def due(step: int, every: int, recipe: Recipe) -> bool:
     return step % every == 0 or step == recipe.steps
 
 
-def distributed(learner: Learner, seat: Seat) -> nn.Module:
-    """The learner, its gradients averaged over all workers."""
-    return learner if seat.world == 1 else DistributedDataParallel(learner)
+def pieces(batch: Batch, count: int) -> list[Batch]:
+    """A share in `count` pieces, as even as can be; in as many as it has items where these are fewer."""
+    items = len(batch.ids)
+    count = min(count, items)
+    edges = [place * items // count for place in range(count + 1)]
+    cuts = [slice(*pair) for pair in pairwise(edges)]
+    return [Batch(batch.noisy[cut], batch.clean[cut], batch.ids[cut]) for cut in cuts]
 
 
-class Tally:
-    """Means of the losses over all items of all workers since the last row."""
-
-    def __init__(self, seat: Seat) -> None:
-        self.seat = seat
-        self.sums: defaultdict[str, float] = defaultdict(float)
-
-    def add(self, losses: Losses, norm: float) -> None:
-        """Count one step's share of this worker."""
-        per_item: dict[str, Tensor] = {"loss": losses.total, **losses.parts}
-        sums = {f"train/{name}": each.sum().item() for name, each in per_item.items()}
-        for name, value in {**sums, "items": len(losses.total), "norms": norm, "steps": 1}.items():
-            self.sums[name] += value
-
-    def means(self) -> dict[str, float]:
-        """The means; counting starts again."""
-        names = list(self.sums)
-        sums = torch.tensor([self.sums[name] for name in names], dtype=torch.float64, device=self.seat.device)
-        if self.seat.world > 1:
-            torch.distributed.all_reduce(sums)
-        total = dict(zip(names, sums.tolist(), strict=True))
-        self.sums.clear()
-        items, norms, steps = (total.pop(name) for name in ("items", "norms", "steps"))
-        return {name: value / items for name, value in total.items()} | {"train/gradient_norm": norms / steps}
+def averaged(model: Enhancer, decay: float | None) -> AveragedModel | None:
+    """An exponential moving average of the weights of a network, its statistics those of the last step."""
+    if decay is None:
+        return None
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+    return average.requires_grad_(False)
 
 
-class Clock:
-    """Speed since this process took the run up."""
+def learning_rates(run: Run) -> dict[str, float]:
+    """Those of the next step; the network's goes without its phase's name."""
+    return {
+        "learning_rate" if phase == MODEL else f"learning_rate/{phase}": descent.learning_rate
+        for phase, descent in run.descents.items()
+    }
 
-    def __init__(self, run: Run) -> None:
-        self.first_step, self.started = run.step, time.monotonic()
 
-    def progress(self, run: Run, losses: Losses) -> Progress:
-        """Where the run stands."""
-        steps_per_s = (run.step - self.first_step) / max(time.monotonic() - self.started, 1e-9)
-        remaining_s = (run.recipe.steps - run.step) / steps_per_s
-        loss = losses.total.mean().item()
-        return Progress(run.step, run.recipe.steps, loss, steps_per_s * run.recipe.batch_size, remaining_s)
+def distributed(run: Run, phase: str, seat: Seat) -> nn.Module:
+    """The learner, the gradients of what learns in a phase averaged over all workers."""
+    run.turn(phase)  # what asks for no gradient now is left out
+    return run.learner if seat.world == 1 else DistributedDataParallel(run.learner)
+
+
+def unshared(learner: nn.Module) -> AbstractContextManager[None]:
+    """Within, gradients are added up without telling the other workers."""
+    return learner.no_sync() if isinstance(learner, DistributedDataParallel) else nullcontext()

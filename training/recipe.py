@@ -1,11 +1,25 @@
 """What a training run is. Where it runs (workers, devices, bucket) is no part of it."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from simulation.schema import Schema
 from training.models import AnyModel
 from training.objectives import AnyObjective
 from training.registry import DEFAULT_USE, known_use
+
+
+class KeepBest(Schema):
+    """Which checkpoints are kept beside the last ones."""
+
+    metric: str = "valid/si_sdr_gain_db"
+    """A figure on the valid split, as the history names it."""
+    higher_is_better: bool = True
+    count: int = Field(default=1, gt=0)
+    """How many are kept."""
+    release: bool = False
+    """Whether the version takes the best one's weights; False: those of the last step."""
 
 
 class Recipe(Schema):
@@ -26,12 +40,33 @@ class Recipe(Schema):
     """Length of the piece of an utterance that is learnt from; shorter utterances are filled with zeros."""
 
     learning_rate: float = Field(gt=0)
-    """The highest one: reached after the warm-up, then a cosine takes it down to zero."""
+    """The highest one of the network: reached after the warm-up, then the schedule takes it down."""
+    judge_learning_rate: float | None = Field(default=None, gt=0)
+    """The highest one of everything else that learns (discriminators); None: the same."""
+    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
+    """After the warm-up: half a cosine down to zero at the last step, by `decay` every `decay_steps`, or as it is."""
+    decay: float = Field(default=0.99, gt=0, le=1)
+    """What an exponential schedule leaves of the learning rate after `decay_steps`."""
+    decay_steps: int = Field(default=1000, gt=0)
     warmup_steps: int = Field(default=0, ge=0)
     betas: tuple[float, float] = (0.8, 0.99)
     weight_decay: float = 0.01
     clip_norm: float = Field(default=5.0, gt=0)
-    """Longest gradient; a longer one is shortened to it."""
+    """Longest gradient of a phase; a longer one is shortened to it."""
+    accumulate: int = Field(default=1, gt=0)
+    """Pieces that a worker cuts its share of a step into, one after the other, so that each needs less memory."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """An exponential moving average of the network's weights is validated and released: each step it keeps this much
+    of itself. None: the weights themselves."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of activations under autocast; weights, spectra and losses stay fp32."""
+    compile: bool = False
+    """Whether torch.compile rewrites the network."""
+    channels_last: bool = False
+    """Whether weights of 2-d convolutions lie in memory as tensor cores like them."""
+    deterministic: bool = False
+    """Whether operations without a deterministic form are refused, and cuDNN may not choose by timing."""
 
     log_every: int = Field(default=10, gt=0)
     """Steps between two rows of the history."""
@@ -41,6 +76,8 @@ class Recipe(Schema):
     """How many mixtures of the valid split that takes, the first ones."""
     checkpoint_every: int = Field(gt=0)
     """Steps between two checkpoints; the last step always makes one."""
+    keep_best: KeepBest | None = None
+    """Which checkpoints are kept beside the last ones; None: no others."""
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")

@@ -13,9 +13,10 @@ from safetensors.torch import load
 from simulation.errors import TrainingDiverged
 from training.batches import Batches
 from training.checkpoint import weights_digest
-from training.loop import Progress, Run, Seat, train
+from training.loop import Run, Seat, train
 from training.models import Dm, GruMask
 from training.objectives import Regression
+from training.progress import Progress
 from training.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -102,8 +103,11 @@ def test_a_bad_item_stops_training_before_it_spoils_the_weights(tones: object, s
 
 def test_progress_says_how_long_it_will_take() -> None:
     """In words a person reads while waiting."""
-    line = Progress(step=30, steps=120, loss=0.25, items_per_s=41.26, remaining_s=65.4).line()
-    assert line == "step 30 of 120, loss 0.2500, 41.3 items a second, 1:05 left"
+    losses = {"judge": 0.125, "model": 0.25}
+    line = Progress(30, 120, losses, items_per_s=41.26, input_wait_share=0.016, remaining_s=65.4).line()
+    assert line == (
+        "step 30 of 120, judge loss 0.1250, loss 0.2500, 41.3 items a second, 2% waiting for data, 1:05 left"
+    )
 
 
 def test_two_workers_learn_what_one_learns(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Serving, metrics and objectives rely on nothing else. How a network learns is an
 
 from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -55,6 +56,9 @@ class Enhancer(nn.Module):
     """True: `forward` draws from torch's generator, so that the same input has many outputs; an evaluation then scores
     several of them."""
 
+    compiled_methods: tuple[str, ...] = ("estimate",)
+    """What `compile` compiles: the methods in which objectives spend their time."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -81,3 +85,20 @@ class Enhancer(nn.Module):
         `latency_samples` zeros brings out the end. Only causal networks can.
         """
         raise NotImplementedError(f"{type(self).__name__} is not causal; it needs the whole utterance")
+
+    def learning_rate_scales(self) -> dict[str, float]:
+        """For fine-tuning: factors on the learning rate by prefix of a parameter's name; 0 freezes.
+
+        The longest prefix that fits counts; without one the factor is 1.
+        """
+        return {}
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As torch's, but for `compiled_methods`. Names in the state stay as they are; copies are not compiled."""
+        for name in self.compiled_methods:
+            vars(self)[name] = torch.compile(getattr(self, name), *args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is compiled: it belongs to this object's weights."""
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name not in self.compiled_methods}

@@ -1,10 +1,12 @@
 """How a network learns: losses per item, and whatever further networks the objective owns.
 
-An objective sees the network itself, so that it may use its parts, a teacher beside it, or a sampler around it.
+An objective sees the network itself, so that it may use its parts, a teacher beside it, or a sampler around it. A step
+has one phase for each group of parameters that learns by itself: most objectives have one, adversarial ones two.
 """
 
 from typing import NamedTuple, TypeAlias
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,6 +16,9 @@ from training.models.base import Enhancer
 PerItem: TypeAlias = Float[Tensor, " batch"]
 """One number for each item of a batch."""
 
+MODEL = "model"
+"""The phase in which the network itself learns; every objective has it."""
+
 
 class Losses(NamedTuple):
     """What an objective says about each item of a batch; less is better."""
@@ -21,7 +26,14 @@ class Losses(NamedTuple):
     total: PerItem
     """What is minimised."""
     parts: dict[str, PerItem]
-    """Its terms before weighting, by name, for the record."""
+    """Its terms before weighting, by name, for the record; a phase has the same names at every step."""
+
+    @staticmethod
+    def joined(pieces: list["Losses"]) -> "Losses":
+        """Those of a batch out of those of its pieces, for the record: without their graph."""
+        names = pieces[0].parts
+        parts = {name: torch.cat([piece.parts[name].detach() for piece in pieces]) for name in names}
+        return Losses(torch.cat([piece.total.detach() for piece in pieces]), parts)
 
 
 class ObjectiveConfig(Schema):
@@ -35,13 +47,35 @@ class ObjectiveConfig(Schema):
 
 
 class Objective(nn.Module):
-    """A way of learning."""
+    """A way of learning.
+
+    Chance comes from torch's global generator, which the loop seeds before each phase. What must survive a checkpoint
+    beyond parameters and buffers goes through torch's `get_extra_state` and `set_extra_state`, as tensors and plain
+    values. In evaluation mode, losses change nothing: validation asks for them too.
+    """
+
+    phases: tuple[str, ...] = (MODEL,)
+    """What learns in each step, in this order; adversarial: ("judge", "model")."""
 
     def losses(
-        self, model: Enhancer, noisy: Float[Tensor, "batch samples"], clean: Float[Tensor, "batch samples"]
+        self,
+        model: Enhancer,
+        noisy: Float[Tensor, "batch samples"],
+        clean: Float[Tensor, "batch samples"],
+        phase: str = MODEL,
     ) -> Losses:
-        """Losses of each item by itself, so that a batch may be dealt out to workers unevenly."""
+        """Losses of each item by itself, so that a batch may be dealt out to workers unevenly.
+
+        The total is what `phase` minimises; only the parameters that learn in it take part in gradients.
+        """
         raise NotImplementedError
+
+    def trained(self, model: Enhancer, phase: str) -> list[nn.Parameter]:
+        """What learns in a phase: the model's parameters in "model", the objective's own in any other."""
+        return list(model.parameters() if phase == MODEL else self.parameters())
+
+    def step_begins(self, step: int) -> None:
+        """Told before each step, counted from 0; of no effect unless an objective keeps time."""
 
 
 class Learner(nn.Module):
@@ -52,6 +86,8 @@ class Learner(nn.Module):
         self.model = model
         self.objective = objective
 
-    def forward(self, noisy: Float[Tensor, "batch samples"], clean: Float[Tensor, "batch samples"]) -> Losses:
-        """Losses of each item."""
-        return self.objective.losses(self.model, noisy, clean)
+    def forward(
+        self, noisy: Float[Tensor, "batch samples"], clean: Float[Tensor, "batch samples"], phase: str = MODEL
+    ) -> Losses:
+        """Losses of each item in a phase."""
+        return self.objective.losses(self.model, noisy, clean, phase)

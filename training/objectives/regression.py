@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.models.base import Enhancer
-from training.objectives.base import Losses, Objective, ObjectiveConfig, PerItem
+from training.objectives.base import MODEL, Losses, Objective, ObjectiveConfig, PerItem
 from training.spectral import Stft, compressed, level_gain, magnitude
 
 RATIO_FLOOR = 1e-8
@@ -72,7 +72,11 @@ class Regression(Objective):
         self.register_buffer("bands", third_octaves(config.fft_size, config.sample_rate), persistent=False)
 
     def losses(
-        self, model: Enhancer, noisy: Float[Tensor, "batch samples"], clean: Float[Tensor, "batch samples"]
+        self,
+        model: Enhancer,
+        noisy: Float[Tensor, "batch samples"],
+        clean: Float[Tensor, "batch samples"],
+        phase: str = MODEL,
     ) -> Losses:
         """See the class; the weighted sum is the total."""
         gain = level_gain(noisy)

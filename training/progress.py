@@ -1,0 +1,112 @@
+"""Where a run stands: means of its losses for the record, speed and time left for a person who waits."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from training.objectives import MODEL, Losses
+from training.recipe import Recipe
+
+T = TypeVar("T")
+
+INTERVAL_S = 0.5
+"""Between two words to the person who waits: each makes the device finish what it was told to do."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a person who waits wants to know."""
+
+    step: int
+    steps: int
+    losses: dict[str, float]
+    """What each phase minimises, by its name: the mean over this worker's items of the last step."""
+    items_per_s: float
+    """Of all workers together."""
+    input_wait_share: float
+    """Share of the time in which the loop waited for a batch; 0 to 1."""
+    remaining_s: float
+
+    def line(self) -> str:
+        """The same in words."""
+        minutes, seconds = divmod(round(self.remaining_s), 60)
+        losses = ", ".join(
+            f"{'' if phase == MODEL else phase + ' '}loss {loss:.4f}" for phase, loss in self.losses.items()
+        )
+        return (
+            f"step {self.step} of {self.steps}, {losses}, {self.items_per_s:.1f} items a second, "
+            f"{self.input_wait_share:.0%} waiting for data, {minutes}:{seconds:02d} left"
+        )
+
+
+class Tally:
+    """Means of the losses over all items of all workers since the last row; kept where the losses are made.
+
+    What is not finite does not count: parts that an objective could not measure, gradients that overflowed in fp16.
+    """
+
+    def __init__(self, device: torch.device, world: int) -> None:
+        self.device, self.world = device, world
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, phase: str, losses: Losses, norm: Tensor) -> None:
+        """Count one step's share of this worker in one phase."""
+        prefix = "train" if phase == MODEL else f"train/{phase}"
+        for name, values in {"loss": losses.total, **losses.parts, "gradient_norm": norm}.items():
+            finite = values.isfinite()
+            counted = torch.stack([values.double().where(finite, 0.0).sum(), finite.double().sum()])
+            self.sums[f"{prefix}/{name}"] = self.sums.get(f"{prefix}/{name}", 0.0) + counted
+
+    def means(self) -> dict[str, float]:
+        """The means of what was counted; counting starts again. All workers ask together."""
+        sums = torch.stack(list(self.sums.values()))
+        if self.world > 1:
+            torch.distributed.all_reduce(sums)
+        found = {name: total / count for name, (total, count) in zip(self.sums, sums.tolist(), strict=True) if count}
+        self.sums = {}
+        return found
+
+
+class Clock:
+    """Speed since this process took the run up, and how much of that time went by without a batch."""
+
+    def __init__(self, recipe: Recipe, first_step: int) -> None:
+        self.recipe, self.first_step = recipe, first_step
+        self.started = time.monotonic()
+        self.waited_s, self.told = 0.0, float("-inf")
+
+    def waiting(self, stream: Iterable[T]) -> Iterator[T]:
+        """What the stream gives; the time it takes is noted."""
+        batches = iter(stream)
+        while True:
+            asked = time.monotonic()
+            batch = next(batches, None)
+            self.waited_s += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
+
+    def due(self, step: int) -> bool:
+        """Whether it is time for a word: at once, then twice a second, and at the last step."""
+        now = time.monotonic()
+        if now - self.told < INTERVAL_S and step < self.recipe.steps:
+            return False
+        self.told = now
+        return True
+
+    def progress(self, step: int, losses: dict[str, Losses]) -> Progress:
+        """Where the run stands after a step."""
+        elapsed_s = max(time.monotonic() - self.started, 1e-9)
+        steps_per_s = (step - self.first_step) / elapsed_s
+        return Progress(
+            step=step,
+            steps=self.recipe.steps,
+            losses={phase: each.total.mean().item() for phase, each in losses.items()},
+            items_per_s=steps_per_s * self.recipe.batch_size,
+            input_wait_share=self.waited_s / elapsed_s,
+            remaining_s=(self.recipe.steps - step) / steps_per_s,
+        )
