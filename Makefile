@@ -27,7 +27,7 @@ contracts: $(READY)
 	$(BIN)/lint-imports
 
 test: lint types contracts   ## what every change must pass
-	$(BIN)/python -m pytest -m "not long"
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" --numprocesses 2 --dist loadfile
 
 test-long: $(READY)     ## whole pipelines, kill storms
 	$(BIN)/python -m pytest -m long --timeout 2400

@@ -27,7 +27,7 @@ def left(tmp_path: Path) -> Path:
 
 
 def _ask(*words: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["corpus", "gc", *words], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, ["corpus", "gc", *words], env={"COLUMNS": "400"})
     return result.exit_code, result.output
 
 
