@@ -51,7 +51,8 @@ class Objective(nn.Module):
 
     Chance comes from torch's global generator, which the loop seeds before each phase. What must survive a checkpoint
     beyond parameters and buffers goes through torch's `get_extra_state` and `set_extra_state`, as tensors and plain
-    values. In evaluation mode, losses change nothing: validation asks for them too.
+    values. In evaluation mode, losses change nothing: validation asks for them too. Networks may run under autocast;
+    what is measured on their outputs is kept out of it (`without_autocast`).
     """
 
     phases: tuple[str, ...] = (MODEL,)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.models.base import Enhancer
+from training.models.layers import without_autocast
 from training.objectives.base import MODEL, Losses, Objective, ObjectiveConfig, PerItem
 from training.spectral import Stft, compressed, level_gain, magnitude
 
@@ -79,8 +80,11 @@ class Regression(Objective):
         phase: str = MODEL,
     ) -> Losses:
         """See the class; the weighted sum is the total."""
-        gain = level_gain(noisy)
         enhanced, branches, _ = model.estimate(noisy)
+        with without_autocast(noisy):
+            return self._losses(enhanced, branches, clean, level_gain(noisy))
+
+    def _losses(self, enhanced: Tensor, branches: dict[str, Tensor], clean: Tensor, gain: Tensor) -> Losses:
         wanted = self.stft(clean * gain)
         found = self.stft(enhanced * gain)
         parts = {
