@@ -127,7 +127,7 @@ FAULTS = (
         "training/loop.py",
         "found[-1].total.sum() * (seat.world / run.recipe.batch_size)",
         "found[-1].total.mean()",
-        "tests/training/test_loop.py::test_two_workers_learn_what_one_learns",
+        "tests/training/test_workers.py::test_several_workers_learn_what_one_learns",
     ),
     Fault(
         "a resumed run starts with a new optimiser",
@@ -145,7 +145,7 @@ FAULTS = (
     ),
     Fault(
         "replayed steps are logged again",
-        "training/tracking.py",
+        "training/tracking/runs.py",
         " if step > self._last(run_id, name)]",
         "]",
         "tests/training/test_tracking.py::test_a_step_is_logged_once_even_by_another_process",

@@ -94,6 +94,10 @@ class Run:
         self.step, self.history = state["step"], state["history"]
 
 
+Look = Callable[[Run, Iterable[Batch], torch.device], dict[str, float]]
+"""Gives figures on the valid split; none where they come later."""
+
+
 def train(
     run: Run,
     batches: Batches,
@@ -101,10 +105,13 @@ def train(
     seat: Seat,
     save: Callable[[Run], None],
     tell: Callable[[Progress], None],
+    look: Look | None = None,
+    stop: Callable[[Run], bool] = lambda run: False,
 ) -> None:
     """For each batch, step; every so often, look at the valid split, report, save.
 
-    `save` is called by all workers together, `tell` by rank 0. Raises TrainingDiverged before anything is spoilt.
+    `save` is called by all workers together, `tell` by rank 0; `look` by rank 0 (None: `validate`); `stop` by all
+    workers after each step: where it says so, they save and leave. Raises TrainingDiverged before anything is spoilt.
     """
     recipe = run.recipe
     tally, clock = Tally(seat.device, seat.world), Clock(recipe, run.step)
@@ -118,17 +125,20 @@ def train(
                 run.average.update_parameters(run.learner.model)
             run.step += 1
 
-            saving = due(run.step, recipe.checkpoint_every, recipe)
+            stopping = stop(run)
+            saving = stopping or due(run.step, recipe.checkpoint_every, recipe)
             validating = due(run.step, recipe.validate_every, recipe)
             if saving or validating or due(run.step, recipe.log_every, recipe):
                 row = {"step": run.step, **learning_rates(run), **tally.means()}
                 if validating and seat.rank == 0:
-                    row |= validate(run, valid, seat.device)
+                    row |= (look or validate)(run, valid, seat.device)
                 run.history.append(row)
             if seat.rank == 0 and clock.due(run.step):
                 tell(clock.progress(run.step, losses))
             if saving:
                 save(run)
+            if stopping:
+                return
 
 
 def update(run: Run, phase: str, learner: nn.Module, batch: Batch, seat: Seat, tally: Tally) -> Losses:
@@ -182,7 +192,7 @@ def pieces(batch: Batch, count: int) -> list[Batch]:
     count = min(count, items)
     edges = [place * items // count for place in range(count + 1)]
     cuts = [slice(*pair) for pair in pairwise(edges)]
-    return [Batch(batch.noisy[cut], batch.clean[cut], batch.ids[cut]) for cut in cuts]
+    return [Batch(*(each[cut] for each in batch)) for cut in cuts]
 
 
 def averaged(model: Enhancer, decay: float | None) -> AveragedModel | None:

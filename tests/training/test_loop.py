@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load
 
 from simulation.errors import TrainingDiverged
 from training.batches import Batches
@@ -108,21 +107,6 @@ def test_progress_says_how_long_it_will_take() -> None:
     assert line == (
         "step 30 of 120, judge loss 0.1250, loss 0.2500, 41.3 items a second, 2% waiting for data, 1:05 left"
     )
-
-
-def test_two_workers_learn_what_one_learns(tmp_path: Path) -> None:
-    """Twenty steps of five items by one worker, and by two with shares of two and three: equal to 1e-8."""
-    alone, together = tmp_path / "alone.pt", tmp_path / "together.pt"
-    script, meeting = str(Path(__file__).with_name("gloo_worker.py")), str(tmp_path / "meeting")
-    commands = [("0", "1", meeting, str(alone)), ("0", "2", meeting, str(together)), ("1", "2", meeting, "none")]
-    workers = [subprocess.Popen([sys.executable, script, *arguments]) for arguments in commands]
-    assert [worker.wait(timeout=200) for worker in workers] == [0, 0, 0]
-    one, two = (torch.load(out, weights_only=True) for out in (alone, together))
-    weights = [load(each["weights"]) for each in (one, two)]
-    for name in weights[0]:
-        assert (weights[0][name] - weights[1][name]).abs().max() < 1e-8, name
-    for one_row, two_row in zip(one["history"], two["history"], strict=True):
-        assert one_row == pytest.approx(two_row, rel=1e-6)
 
 
 def test_the_loop_needs_neither_ray_nor_mlflow_nor_kfp() -> None:
