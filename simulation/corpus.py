@@ -6,9 +6,10 @@ and a corpus digest says which is meant.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count
+from itertools import count, groupby
 from typing import ClassVar
 
 import numpy as np
@@ -37,6 +38,7 @@ from simulation.manifest import (
     Splits,
     prefix_digests,
 )
+from simulation.nearby import Nearby
 from simulation.render import RENDER_VERSION, Library, render
 from simulation.shards import (
     RECORD,
@@ -47,10 +49,14 @@ from simulation.shards import (
     parse_record,
     size_name,
     splits_name,
+    stretch,
 )
 from simulation.sources import SPLITS
 
 BUILD = "unmuffle simulate SCENARIO --store URI"
+
+ReadRange = Callable[[str, int, int], bytes]
+"""`storage.read_range`, or what stands in for it."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +131,29 @@ class Corpus:
         """As many as there are: they were counted when the corpus was built."""
         return self.rows - len(self.entries)
 
-    def row(self, number: int) -> tuple[str, Mixture]:
-        """Id and mixture of a row; `BadAudio` where it is in quarantine."""
+    def row(self, number: int, read_range: ReadRange | None = None) -> tuple[str, Mixture]:
+        """Id and mixture of a row, read by `storage.read_range` or what is given; `BadAudio` if it is in quarantine."""
         drawn = self._drawn[number]
         if isinstance(drawn, QuarantinedRow):
             raise BadAudio(f"{drawn.id} is in quarantine: {drawn.reason}")
-        return self.entries[drawn].row.id, self.read(drawn)
+        return self.entries[drawn].row.id, self.read(drawn, read_range)
+
+    @property
+    def stretch(self) -> int:
+        """Rows that lie together, and are worth fetching together."""
+        return stretch(self.record.scenario.rows_per_shard)
+
+    def places(self, rows: range) -> list[tuple[str, int, int]]:
+        """The tars that neighbouring rows lie in, with the first byte of the first row and the end of the last one."""
+        there = [place for place in (self._drawn[number] for number in rows) if isinstance(place, int)]
+        return [
+            (tar, self.entries[places[0]].clean.offset, self.entries[places[-1]].noisy.end)
+            for tar, places in ((tar, list(group)) for tar, group in groupby(there, self._tars.__getitem__))
+        ]
+
+    def nearby(self, kept: int) -> Nearby:
+        """The same rows for somebody who asks for neighbours; see `simulation.nearby`."""
+        return Nearby(self, kept)
 
     @cached_property
     def _drawn(self) -> list[int | QuarantinedRow]:
@@ -143,14 +166,14 @@ class Corpus:
             drawn += [found[row_id] for row_id in sorted(found)]
         return drawn
 
-    def read(self, index: int) -> Mixture:
+    def read(self, index: int, read_range: ReadRange | None = None) -> Mixture:
         """The mixture of entry `index` (rows in quarantine do not count), by one ranged read."""
         entry, tar = self.entries[index], self._tars[index]
         try:
             try:
-                clean, noisy = _pair(entry, tar)
+                clean, noisy = _pair(entry, tar, read_range or storage.read_range)
             except BadAudio:  # perhaps it was right in the store: a part of an object comes without a checksum
-                clean, noisy = _pair(entry, tar)
+                clean, noisy = _pair(entry, tar, storage.read_range)
         except NotThere:
             raise CorpusDamaged(f"{tar} is missing. Simulate again: what is missing is rendered again.") from None
         except (NotAllowed, StoreUnreachable):
@@ -168,10 +191,10 @@ class Corpus:
         return positions[row_id]
 
 
-def _pair(entry: Entry, tar: str) -> list[np.ndarray]:
+def _pair(entry: Entry, tar: str, read_range: ReadRange) -> list[np.ndarray]:
     """The clean and the noisy waveform of an entry; `BadAudio` if a FLAC file does not decode to its last frame."""
-    start, end = entry.clean.offset, entry.noisy.offset + entry.noisy.size
-    data = storage.read_range(tar, start, end - start)
+    start, end = entry.clean.offset, entry.noisy.end
+    data = read_range(tar, start, end - start)
     return [
         audio.mono(audio.read(data[span.offset - start :][: span.size], entry.row.id)[0])
         for span in (entry.clean, entry.noisy)

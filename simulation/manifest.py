@@ -114,6 +114,11 @@ class Span(Schema):
     offset: int
     size: int
 
+    @property
+    def end(self) -> int:
+        """The byte after its last one."""
+        return self.offset + self.size
+
 
 class Rendered(Schema):
     """One row, and what was measured on it."""

@@ -24,6 +24,9 @@ TAR_HEADER_BYTES = 512
 READERS = 8
 """Threads that read commit objects."""
 
+MOST_TOGETHER = 64
+"""Rows that are fetched at once, at most."""
+
 RECORD = "corpus.json"
 
 SIZE_NAME = re.compile(r"corpus-(\d{6,})\.json$")
@@ -31,6 +34,11 @@ SIZE_NAME = re.compile(r"corpus-(\d{6,})\.json$")
 
 COMMIT_NAME = re.compile(r"shard-(\d{6,})\.json$")
 TAR_NAME = re.compile(r"shard-(\d{6,})-[0-9a-f]{64}\.tar$")
+
+
+def stretch(rows_per_shard: int) -> int:
+    """How many neighbouring rows are worth fetching together: a shard's, or an even part of a large one's."""
+    return -(-rows_per_shard // -(-rows_per_shard // MOST_TOGETHER))
 
 
 def commit_name(shard: int) -> str:

@@ -30,7 +30,7 @@ from simulation.planned import planned
 from simulation.render import RENDER_VERSION, Library, render
 from simulation.scenario import Scenario
 from simulation.schema import Schema, canonical_json
-from simulation.shards import RECORD
+from simulation.shards import RECORD, stretch
 from simulation.sources import SPLITS, Recording, SourceManifest, Split
 
 log = logging.getLogger(__name__)
@@ -108,6 +108,15 @@ class VirtualCorpus:
     def most_quarantined(self) -> int:
         """How many of them may fail to render."""
         return int(MOST_QUARANTINED * self.rows)
+
+    @property
+    def stretch(self) -> int:
+        """As of the rendered corpus: rows come in the same order."""
+        return stretch(self.record.scenario.rows_per_shard)
+
+    def nearby(self, kept: int) -> "VirtualCorpus":
+        """Itself: nothing is fetched."""
+        return self
 
     def row(self, number: int) -> tuple[str, Mixture]:
         """Id and mixture of a row, drawn and rendered now; `BadAudio` where it belongs in quarantine."""

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from simulation.errors import BadAudio, BadSetting, CorpusIncomplete, SampleRateMismatch
+from training.order import kept, order
 from training.pieces import Item, Mixtures, Piece, pieces, refuse_too_many
 from training.readers import readers
 from training.recipe import Recipe
@@ -69,7 +70,8 @@ class Batches:
         To be closed (`contextlib.closing`) where it is not read to its end: the readers end with it.
         """
         steps = iter(range(first_step, self.recipe.steps))
-        with readers(self.corpus, self.workers, self.recipe.seed, self.recipe.segment_samples) as read:
+        corpus = self.corpus.nearby(kept(self.corpus.stretch))
+        with readers(corpus, self.workers, self.recipe.seed, self.recipe.segment_samples) as read:
             reading = deque(
                 read(share(self.indices(step), rank, world)) for step in islice(steps, AHEAD * self.workers)
             )
@@ -112,7 +114,7 @@ class Batches:
 
     def _item(self, position: int) -> Item:
         epoch, place = divmod(position, self.corpus.rows)
-        return Item(int(_order(self.recipe.seed, epoch, self.corpus.rows)[place]), epoch)
+        return Item(int(_order(self.recipe.seed, epoch, self.corpus.rows, self.corpus.stretch)[place]), epoch)
 
 
 def share(items: list[Item], rank: int, world: int) -> list[Item]:
@@ -122,6 +124,4 @@ def share(items: list[Item], rank: int, world: int) -> list[Item]:
     return items[rank * len(items) // world : (rank + 1) * len(items) // world]
 
 
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, rows: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(rows)
+_order = lru_cache(maxsize=4)(order)

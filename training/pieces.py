@@ -34,8 +34,15 @@ class Mixtures(Protocol):
         """How many rows may be in quarantine."""
 
     @property
+    def stretch(self) -> int:
+        """Rows that lie together, and are best read together."""
+
+    @property
     def renders(self) -> bool:
         """Whether a row is rendered when it is read: worth a process of its own."""
+
+    def nearby(self, kept: int) -> "Mixtures":
+        """The same rows for readers who ask for neighbours: the last `kept` stretches are kept in memory."""
 
     def row(self, number: int) -> tuple[str, Any]:
         """Id and `Mixture` of a row; `BadAudio` where it is in quarantine."""

@@ -3,7 +3,8 @@
 import json
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ class Tones:
     sample_rate = 16000
     renders = False
     most_quarantined = 0
+    stretch = 1
 
     def __init__(self, count: int = 7) -> None:
         self.entries = [
@@ -39,6 +41,10 @@ class Tones:
     def rows(self) -> int:
         """None is in quarantine."""
         return len(self.entries)
+
+    def nearby(self, kept: int) -> "Tones":
+        """All are in memory."""
+        return self
 
     def row(self, number: int) -> tuple[str, SimpleNamespace]:
         """Id and mixture."""
@@ -92,6 +98,7 @@ def by_rule(name: str, shape: list[int], rule: str) -> torch.Tensor:
         "gain": 1 + 0.1 * drawn,
         "bias": 0.1 * drawn,
         "prelu": 0.25 + 0.1 * drawn,
+        "fourier": 16 * drawn,
     }
     return torch.from_numpy(scaled[rule].astype(np.float32))
 
@@ -128,7 +135,11 @@ def reference_of(name: str) -> Reference:
             layer, _, side = one["name"].rpartition(".weight_")
             left, _, right = torch.linalg.svd(state[f"{layer}.weight_orig"].double().flatten(1), full_matrices=False)
             state[one["name"]] = left[:, 0] if side == "u" else right[0]
-    return Reference({key: array.double() for key, array in arrays.items() if not array.is_complex()}, state, facts)
+    return Reference({key: _exact(array) for key, array in arrays.items()}, state, facts)
+
+
+def _exact(array: torch.Tensor) -> torch.Tensor:
+    return array.to(torch.complex128) if array.is_complex() else array.double()
 
 
 def _rule(entry: dict[str, Any]) -> dict[str, Any]:
@@ -145,3 +156,20 @@ def reference_fixture() -> Callable[[str], Reference]:
 def fill_fixture() -> Callable[[torch.nn.Module], None]:
     """`fill(module)`: weights that follow from their names."""
     return fill
+
+
+@pytest.fixture(name="numbered_noise", scope="session")
+def numbered_noise_fixture() -> Callable[[Sequence[int], int], Callable[[], torch.Tensor]]:
+    """`numbered_noise(shape, first)`: draw k of complex noise of unit variance from NumPy's generator first + k."""
+
+    def source(shape: Sequence[int], first: int) -> Callable[[], torch.Tensor]:
+        seeds = count(first)
+
+        def draw() -> torch.Tensor:
+            rng = np.random.default_rng(next(seeds))
+            real = rng.standard_normal(shape)
+            return torch.from_numpy((real + 1j * rng.standard_normal(shape)) / np.sqrt(2))
+
+        return draw
+
+    return source

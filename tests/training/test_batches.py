@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from simulation.errors import BadAudio, BadSetting, CorpusIncomplete, SampleRateMismatch, TooManyQuarantined
@@ -27,13 +27,47 @@ def test_every_mixture_comes_once_an_epoch(tones: object, small_recipe: MakeReci
     assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_going_on_with_other_workers_misses_nothing(tones: object, small_recipe: MakeRecipe, world: int) -> None:
-    """Four steps by one worker, the rest by several: each mixture still comes once an epoch."""
-    batches = Batches(tones, small_recipe(steps=14))
-    ids = [name for step in range(4) for name in batches.load(step).ids]
-    ids += [name for step in range(4, 14) for rank in range(world) for name in batches.load(step, rank, world).ids]
-    assert set(Counter(ids).values()) == {10}
+class Numbers:
+    """Rows of four samples, as many as are wanted, three of them lying together."""
+
+    sample_rate, renders, most_quarantined, stretch = 16000, False, 0, 3
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+
+    def nearby(self, kept: int) -> "Numbers":
+        """Itself."""
+        return self
+
+    def row(self, number: int) -> tuple[str, SimpleNamespace]:
+        """Its number."""
+        side = np.full(4, number, np.float32)
+        return str(number), SimpleNamespace(clean=side, noisy=side)
+
+
+@given(rows=st.integers(1, 40), batch=st.integers(1, 12), legs=st.lists(st.integers(1, 12), min_size=1, max_size=5))
+@example(rows=23, batch=6, legs=[2, 1, 2])
+@example(rows=23, batch=6, legs=[4, 2])
+@settings(deadline=None, max_examples=40)
+def test_a_run_that_is_resumed_on_other_workers_meets_every_sample_exactly_once(
+    rows: int, batch: int, legs: list[int], small_recipe: MakeRecipe
+) -> None:
+    """Any corpus, any batch, stopped any number of times, each leg on another number of workers: in every step they
+    share what one worker would have had, and over all legs every row comes once an epoch."""
+    steps_a_leg, corpus = 4, Numbers(rows)
+    whole = Batches(corpus, small_recipe(batch_size=batch, steps=steps_a_leg * len(legs)))
+    met: list[str] = []
+    for leg, workers in enumerate(legs):
+        world, first = min(workers, batch), leg * steps_a_leg
+        recipe = small_recipe(batch_size=batch, steps=first + steps_a_leg)
+        streams = [Batches(corpus, recipe).stream(first, rank, world) for rank in range(world)]
+        for step, shares in enumerate(zip(*streams, strict=True), start=first):
+            ids = [name for share in shares for name in share.ids]
+            assert ids == list(whole.load(step).ids)
+            met += ids
+    epochs = [Counter(met[start : start + rows]) for start in range(0, len(met), rows)]
+    assert all(set(epoch.values()) == {1} for epoch in epochs)
+    assert all(len(epoch) == rows for epoch in epochs[:-1])
 
 
 def test_the_shares_of_a_step_are_the_step(tones: object, small_recipe: MakeRecipe) -> None:
@@ -116,6 +150,10 @@ class Gappy:
         """As the other."""
         return getattr(self.sound, name)
 
+    def nearby(self, kept: int) -> "Gappy":
+        """Itself."""
+        return self
+
     def row(self, number: int) -> tuple[str, SimpleNamespace]:
         """`BadAudio` for the two."""
         if number in (2, 3):
@@ -144,7 +182,7 @@ def test_more_rows_in_quarantine_than_may_be_stop_the_run(tones: object, small_r
 
 def test_a_corpus_that_does_not_fit_is_refused(small_recipe: MakeRecipe) -> None:
     """Another sample rate, or nothing in it."""
-    of = {"renders": False, "most_quarantined": 0, "row": id}
+    of = {"renders": False, "most_quarantined": 0, "stretch": 1, "row": id, "nearby": id}
     with pytest.raises(SampleRateMismatch, match="48000 Hz"):
         Batches(SimpleNamespace(sample_rate=48000, rows=1, **of), small_recipe())
     with pytest.raises(CorpusIncomplete, match="no mixtures"):
