@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from simulation.errors import UnknownName
+from simulation.schema import Range
 from training.models import Dm, GruMask
 from training.objectives import Regression
 from training.recipe import Recipe
@@ -46,6 +47,7 @@ def dm_smoke() -> Recipe:
             "warmup_steps": 20,
             "validate_every": 200,
             "checkpoint_every": 100,
+            "search": {"learning_rate": Range(low=5e-4, high=1e-2), "objective.envelope": Range(low=0.1, high=3.0)},
         }
     )
 
@@ -64,6 +66,7 @@ def gru_smoke() -> Recipe:
         warmup_steps=20,
         validate_every=200,
         checkpoint_every=200,
+        search={"learning_rate": Range(low=5e-4, high=1e-2), "objective.si_sdr": Range(low=0.005, high=0.1)},
     )
 
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from simulation.schema import Schema
+from simulation.schema import OneOf, Range, Schema
 from training.models import AnyModel
 from training.objectives import AnyObjective
 from training.registry import DEFAULT_USE, known_use
@@ -79,6 +79,9 @@ class Recipe(Schema):
     keep_best: KeepBest | None = None
     """Which checkpoints are kept beside the last ones; None: no others."""
     seed: int = Field(default=0, ge=0)
+    search: dict[str, Range | OneOf] = Field(default={}, exclude=True)
+    """Fields that `unmuffle tune` varies, by their names with dots, and what it draws them from. Training does not look
+    at it, so it is left out of what identifies a run."""
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
