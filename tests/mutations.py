@@ -124,8 +124,8 @@ FAULTS = (
     # ---- training
     Fault(
         "workers' shares of a batch weigh the same however large they are",
-        "training/loop.py",
-        "found[-1].total.sum() * (seat.world / run.recipe.batch_size)",
+        "training/steps.py",
+        "found[-1].total.sum() * (seat.world / recipe.batch_size)",
         "found[-1].total.mean()",
         "tests/training/test_workers.py::test_several_workers_learn_what_one_learns",
     ),

@@ -49,9 +49,10 @@ class Tally:
     What is not finite does not count: parts that an objective could not measure, gradients that overflowed in fp16.
     """
 
-    def __init__(self, device: torch.device, world: int) -> None:
-        self.device, self.world = device, world
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.sums: dict[str, Tensor] = {}
+        """For each name the sum and the number of what counts, in float64."""
 
     def add(self, phase: str, losses: Losses, norm: Tensor) -> None:
         """Count one step's share of this worker in one phase."""
@@ -61,14 +62,28 @@ class Tally:
             counted = torch.stack([values.double().where(finite, 0.0).sum(), finite.double().sum()])
             self.sums[f"{prefix}/{name}"] = self.sums.get(f"{prefix}/{name}", 0.0) + counted
 
-    def means(self) -> dict[str, float]:
-        """The means of what was counted; counting starts again. All workers ask together."""
-        sums = torch.stack(list(self.sums.values()))
-        if self.world > 1:
+    def gather(self, world: int) -> None:
+        """Add up what all workers counted; all ask together. Every worker has the same sums then."""
+        if world > 1 and self.sums:
+            sums = torch.stack(list(self.sums.values()))
             torch.distributed.all_reduce(sums)
-        found = {name: total / count for name, (total, count) in zip(self.sums, sums.tolist(), strict=True) if count}
-        self.sums = {}
+            self.sums = dict(zip(self.sums, sums, strict=True))
+
+    def means(self, world: int) -> dict[str, float]:
+        """The means of what all workers counted; counting starts again. All ask together."""
+        self.gather(world)
+        sums = torch.stack(list(self.sums.values())).tolist()
+        found = {name: total / count for name, (total, count) in zip(self.sums, sums, strict=True) if count}
+        self.clear()
         return found
+
+    def clear(self) -> None:
+        """Start again."""
+        self.sums = {}
+
+    def resume(self, sums: dict[str, Tensor]) -> None:
+        """Go on with what had been counted."""
+        self.sums = {name: each.to(self.device) for name, each in sums.items()}
 
 
 class Clock:

@@ -26,7 +26,8 @@ class Losses(NamedTuple):
     total: PerItem
     """What is minimised."""
     parts: dict[str, PerItem]
-    """Its terms before weighting, by name, for the record; a phase has the same names at every step."""
+    """Its terms before weighting, by name, for the record; a phase has the same names at every step, and NaN where one
+    could not be measured."""
 
     @staticmethod
     def joined(pieces: list["Losses"]) -> "Losses":
@@ -77,6 +78,9 @@ class Objective(nn.Module):
 
     def step_begins(self, step: int) -> None:
         """Told before each step, counted from 0; of no effect unless an objective keeps time."""
+
+    def step_ends(self) -> None:
+        """Told by all workers together when all phases of a step are over, before anything is saved."""
 
 
 class Learner(nn.Module):
