@@ -10,6 +10,7 @@ from typing import NamedTuple
 from simulation.errors import UnknownName
 from simulation.scenario import Scenario
 from simulation.scenarios.dm import dm
+from simulation.scenarios.phase_retrieval import phase_retrieval
 from simulation.scenarios.renet import renet
 from simulation.scenarios.sample import sample, sample48
 from simulation.scenarios.ssi import ssi, ssi48
@@ -23,6 +24,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "sample48": sample48,
     "renet": renet,
     "dm": dm,
+    "phase_retrieval": phase_retrieval,
     "voicebank_demand": voicebank_demand,
     "voicebank_demand48": voicebank_demand48,
     "whamr": whamr,

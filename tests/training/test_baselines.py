@@ -5,7 +5,7 @@ import pytest
 
 from simulation import audio
 from simulation.corpora.sample import SAMPLE
-from training.baselines import BASELINES, contrast_stretching, contrast_weights
+from training.baselines import BASELINES, MeanSpectrumFill, contrast_stretching, contrast_weights
 from training.metrics import METRICS
 
 RATE = 16_000
@@ -55,3 +55,29 @@ def test_a_baseline_keeps_the_length_at_every_rate(name: str, sample_rate: int, 
     enhanced = BASELINES[name](noisy, sample_rate)
     assert enhanced.shape == (samples,) and np.isfinite(enhanced).all()
     assert not BASELINES[name](np.zeros(samples, np.float32), sample_rate).any()
+
+
+def low_passed(clean: np.ndarray, cutoff_hz: float) -> np.ndarray:
+    """A hard cut in the spectrum of the whole utterance."""
+    spectrum = np.fft.rfft(clean)
+    spectrum[np.fft.rfftfreq(len(clean), 1 / RATE) > cutoff_hz] = 0
+    return np.fft.irfft(spectrum, len(clean)).astype(np.float32)
+
+
+def test_filling_with_the_mean_spectrum_is_nearer_than_an_empty_band() -> None:
+    """At 2 kHz of bandwidth the log-spectral distance falls by far, and the band that is there is left alone."""
+    clean, _ = noisy_speech()
+    narrow = low_passed(clean, 2000.0)
+    filled = MeanSpectrumFill([clean[: 2 * RATE], 0.1 * clean[2 * RATE :]], RATE)(narrow, RATE)
+    assert METRICS["lsd"].score(clean, filled, RATE) < 0.6 * METRICS["lsd"].score(clean, narrow, RATE)
+    assert np.abs(low_passed(filled - narrow, 1800.0)).max() < 0.02 * np.abs(narrow).max()
+
+
+def test_the_mean_spectrum_is_filled_in_at_the_level_of_the_utterance() -> None:
+    """A louder utterance gets a louder filling; silence and what is shorter than a frame are left as they are."""
+    clean, _ = noisy_speech()
+    fill = MeanSpectrumFill([clean], RATE)
+    narrow = low_passed(clean, 2000.0)
+    assert 0.1 * fill(narrow, RATE) == pytest.approx(fill(0.1 * narrow, RATE), abs=float(1e-4 * np.abs(narrow).max()))
+    for unchanged in (np.zeros(RATE, np.float32), clean[:100]):
+        assert (fill(unchanged, RATE) == unchanged).all()
