@@ -1,5 +1,6 @@
 """How the parameters of one phase go down: their optimiser, its schedule, and fp16's gradient scaler."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -52,7 +53,9 @@ class Descent:
         """Go down once. fp16's scaler leaves out a step whose gradient overflowed, and scales less from then on."""
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        self.schedule.step()
+        with warnings.catch_warnings():  # the schedule follows the run's steps, also one that was left out at the start
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            self.schedule.step()
 
     @property
     def learning_rate(self) -> float:
