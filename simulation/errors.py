@@ -17,6 +17,7 @@ UnmuffleError                  every error below; the command prints it as one p
 ├── ManifestMismatch           a digest differs from the one that was asked for
 ├── CheckpointIncompatible     weights, model configuration and corpus do not belong together
 ├── TrainingDiverged           a gradient that is not finite; the last good checkpoint is kept
+├── BudgetSpent                training stopped where its budget ended; a checkpoint is kept
 ├── NoChampion                 nothing has been promoted for this use yet
 ├── Superseded                 a newer attempt has taken this stage over
 ├── PromotionBusy              another promotion holds the lock
@@ -115,6 +116,10 @@ class CheckpointIncompatible(UnmuffleError):
 
 class TrainingDiverged(UnmuffleError):
     """A gradient is not finite; training stopped before it could spoil the weights."""
+
+
+class BudgetSpent(UnmuffleError):
+    """Training stopped where its budget ended, with a checkpoint; a larger budget lets it go on."""
 
 
 class NoChampion(UnmuffleError):

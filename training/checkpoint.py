@@ -56,6 +56,14 @@ def save_version(model: Enhancer, address: str, facts: dict[str, Any]) -> str:
     return commit_version(address, model.config, weights_bytes(model), facts)
 
 
+def version_files(model: Any, weights: bytes, facts: dict[str, Any]) -> dict[str, bytes]:
+    """The files of a version by name, in the order in which they are to be written: the record comes last."""
+    digest = hashlib.sha256(weights).hexdigest()
+    packages = {name: installed(name) for name in PACKAGES}
+    record = VersionRecord(model=model, weights_sha256=digest, packages=packages, facts=facts)
+    return {WEIGHTS: weights, CONFIG: canonical_json(record.model_dump(mode="json"))}
+
+
 def commit_version(address: str, model: Any, weights: bytes, facts: dict[str, Any]) -> str:
     """Write weights, then `config.json`, which makes the version exist; returns the digest of the weights.
 
@@ -65,10 +73,9 @@ def commit_version(address: str, model: Any, weights: bytes, facts: dict[str, An
     digest = hashlib.sha256(weights).hexdigest()
     if storage.exists(storage.join(address, CONFIG)):
         return _must_be(digest, version_record(address), address)
-    packages = {name: installed(name) for name in PACKAGES}
-    record = VersionRecord(model=model, weights_sha256=digest, packages=packages, facts=facts)
-    storage.replace(storage.join(address, WEIGHTS), weights)
-    if not storage.create(storage.join(address, CONFIG), canonical_json(record.model_dump(mode="json"))):
+    files = version_files(model, weights, facts)
+    storage.replace(storage.join(address, WEIGHTS), files[WEIGHTS])
+    if not storage.create(storage.join(address, CONFIG), files[CONFIG]):
         return _must_be(digest, version_record(address), address)
     return digest
 

@@ -1,15 +1,18 @@
 """The loop on Ray Train: any number of workers, checkpoints in the store, and a version at the end.
 
 The name of a run is its stage key. Ray Train resumes a run of the same name from its last committed checkpoint; a run
-that has left its version is answered from it. Every checkpoint folder is a loadable version too, plus `training.pt`
-with all that is needed to go on. The version takes the weights of the last step: the learning rate has fallen to zero
-by then, so there is no noise left that choosing by a small valid split could remove.
+that has left its version is answered from it. The version takes the weights of the last step, unless the recipe asks
+for the best: the learning rate has fallen to zero by then, so there is no noise left that choosing by a small valid
+split could remove.
+
+A run goes on after failures as long as it gets further: each start may fail `FAILURES` times inside Ray Train, and a
+start that left no new checkpoint behind, `FAILURES` times in a row. Workers that were told to go leave a checkpoint of
+that very step, and others take their places.
 """
 
+import logging
 import signal
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,39 +20,30 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray.train
-import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-from ray.train.collective import broadcast_from_rank_zero
-from ray.train.torch import TorchTrainer, get_device
+from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from simulation.errors import CheckpointIncompatible, Superseded, TrainingDiverged, UnmuffleError
-from simulation.storage import arrow, exists, join, normal, read
-from simulation.traffic import count
+from simulation.errors import BudgetSpent, UnmuffleError
+from simulation.storage import arrow, exists, join, normal, read, replace
 from simulation.virtual import open_corpora
-from training.batches import READERS, Batches
-from training.checkpoint import (
-    CONFIG,
-    WEIGHTS,
-    commit_version,
-    refuse_other_content,
-    save_version,
-    version_record,
-)
-from training.ledger import Meter, metered
-from training.loop import Run, Seat, train
+from training.best import Best
+from training.checkpoint import CONFIG, WEIGHTS, commit_version, version_record
+from training.halt import Reason, Stopped, heed_sigterm
+from training.ledger import spent
+from training.lineage import LINEAGE
 from training.profile import ComputeProfile
-from training.progress import Progress
 from training.recipe import Recipe
 from training.watch import Commits, Log, Row, Watch
+from training.worker import Errand, work
 
-STATE = "training.pt"
-
-PROGRESS_INTERVAL_S = 0.5
-"""Between two lines of progress."""
+logger = logging.getLogger(__name__)
 
 KEPT_CHECKPOINTS = 2
+FAILURES = 3
+"""That a start may meet inside Ray Train; starts in a row that may come to nothing."""
+COLLECTIVE_TIMEOUT_S = 600
+"""How long workers wait for each other. One that dies is noticed at once; this is for one that hangs."""
 
 
 @dataclass(frozen=True)
@@ -63,39 +57,9 @@ class Fitted:
     """Of the corpus, rendered or virtual."""
     steps: int
     valid: dict[str, float]
-    """Figures on the valid split after the last step."""
+    """Figures on the valid split of the weights that were released."""
     history: list[Row]
     """The rows that hold figures on the valid split."""
-
-
-@dataclass(frozen=True)
-class Errand:
-    """What the driver tells every worker."""
-
-    recipe: Recipe
-    corpus: str
-    corpus_digest: str | None
-    plan_digest: str
-    run: str
-    """Address of what belongs to the run: checkpoints, ledger."""
-    threads: int
-    cores: float
-    gpus: float
-    """Cores and GPUs that each worker claims."""
-    mailbox: Any
-    before_commit: Callable[[], None] | None
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What weights of this run come from; equal for a run and its continuation."""
-        return {
-            "recipe": self.recipe.model_dump(mode="json"),
-            "recipe_digest": self.recipe.digest(),
-            "corpus": self.corpus.rstrip("/").rpartition("/")[2],
-            "corpus_digest": self.corpus_digest,
-            "plan_digest": self.plan_digest,
-            "seed": self.recipe.seed,
-        }
 
 
 def fit(
@@ -117,31 +81,47 @@ def fit(
     that holds it is committed, exactly once and in order. `progress` gets a line twice a second.
     """
     address = version_address(storage, recipe, name)
+    run = join(normal(storage), "runs", name)
     if exists(join(address, CONFIG)):
         return finished(address)
     plan_digest = open_corpora(corpus, corpus_digest)["train"].record.plan_digest
-    runs = join(normal(storage), "runs")
-    watch = Watch(join(runs, name, "logged.json"), log, progress)
+    watch = Watch(join(run, "logged.json"), log, progress)
+    apart = profile.validation == "apart"
     errand = Errand(
         recipe=recipe,
         corpus=corpus,
         corpus_digest=corpus_digest,
         plan_digest=plan_digest,
-        run=join(runs, name),
+        run=run,
         threads=profile.cpus_per_worker,
         cores=claimed_cpus(profile),
         gpus=float(profile.gpus_per_worker),
+        validator_cpus=validator_cpus(profile) if apart else None,
+        validator_threads=profile.validation_cpus,
+        budget=profile.budget,
+        spent=spent(run),
         mailbox=watch.mailbox,
         before_commit=before_commit,
     )
+    refuse_spent(errand, step=0)
     with watch:
-        checkpoint = launch(errand, profile, runs, name)
-    record = version_record(checkpoint)
-    watch.hand_on(record.facts["history"])
+        checkpoint = launched(errand, profile, watch)
+    facts = version_record(checkpoint).facts
+    watch.hand_on(facts["history"])
     if before_commit is not None:
         before_commit()
-    commit_version(address, recipe.model, read(join(checkpoint, WEIGHTS)), record.facts)
+    release(errand, checkpoint, facts, address)
     return finished(address)
+
+
+def release(errand: Errand, checkpoint: str, facts: dict[str, Any], address: str) -> None:
+    """Commit the version: the last checkpoint's weights, or those of the best step where the recipe asks for them."""
+    rule, weights = errand.recipe.keep_best, checkpoint
+    if rule is not None and rule.release:
+        best = Best(errand.run, rule).kept()[0]
+        weights, facts = best.address, facts | {"released_step": best.step}
+    replace(join(address, LINEAGE), read(join(checkpoint, LINEAGE)))
+    commit_version(address, errand.recipe.model, read(join(weights, WEIGHTS)), facts)
 
 
 def version_address(storage: str, recipe: Recipe, name: str) -> str:
@@ -154,46 +134,104 @@ def finished(address: str) -> Fitted:
     """The result that a version records."""
     record = version_record(address)
     history = [row for row in record.facts["history"] if "valid/loss" in row]
-    valid = {name: value for name, value in history[-1].items() if name.startswith("valid/")}
+    released = next((row for row in history if row["step"] == record.facts.get("released_step")), history[-1])
+    valid = {name: value for name, value in released.items() if name.startswith("valid/")}
     plan_digest = record.facts.get("plan_digest", "")  # versions of earlier releases do not say
     return Fitted(address, record.weights_sha256, plan_digest, record.facts["steps"], valid, history)
 
 
-def launch(errand: Errand, profile: ComputeProfile, runs: str, name: str) -> str:
-    """Run the workers until the last step; the address of the last checkpoint."""
+def launched(errand: Errand, profile: ComputeProfile, watch: Watch) -> str:
+    """Start workers until they have done the last step; the address of the last checkpoint."""
+    vain = 0
+    while True:
+        before = watch.committed_step
+        try:
+            checkpoint, stopped = launch(errand, profile)
+            if stopped is None:
+                return checkpoint
+            refuse_spent(errand, stopped.step, stopped)
+            reason: object = "workers were told to go"
+        except TrainingFailedError as error:
+            found = _ours(error)
+            vain = 0 if watch.committed_step > before else vain + 1
+            if found is not error or vain >= FAILURES:
+                raise found from None
+            reason = error
+        logger.warning("training starts again after step %d: %s", watch.committed_step, reason)
+
+
+def refuse_spent(errand: Errand, step: int, stopped: Stopped | None = None) -> None:
+    """BudgetSpent where the run has used what it may."""
+    cost = spent(errand.run)
+    what = errand.budget.spent(step, cost.core_hours, cost.gpu_hours)
+    if stopped is not None and stopped.reason is Reason.BUDGET and not what:
+        what = str(errand.budget.model_dump(exclude_none=True))  # the ledger is some seconds behind
+    if what and step < errand.recipe.steps:
+        raise BudgetSpent(
+            f"The budget of this run is spent ({what}): {cost.line()}"
+            + (f", at step {step} of {errand.recipe.steps}. A checkpoint of it is kept" if stopped else "")
+            + ". Run the same again with a larger budget to go on."
+        )
+
+
+def launch(errand: Errand, profile: ComputeProfile) -> tuple[str, Stopped | None]:
+    """Run workers until they end; the address of the last checkpoint, and why they ended before the last step."""
+    runs, _, name = errand.run.rpartition("/")
     filesystem, path = arrow(runs)
     trainer = TorchTrainer(
         work,
         train_loop_config={"errand": errand},
+        torch_config=Heeding(timeout_s=COLLECTIVE_TIMEOUT_S),
         scaling_config=ScalingConfig(
             num_workers=profile.workers,
+            elastic_resize_monitor_interval_s=profile.resize_every_s,
             use_gpu=profile.gpus_per_worker > 0,
-            resources_per_worker={"CPU": claimed_cpus(profile), "GPU": profile.gpus_per_worker},
+            resources_per_worker=claims(profile),
         ),
         run_config=RunConfig(
             name=name,
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=3, controller_failure_limit=10, max_preemption_failures=20),
+            failure_config=FailureConfig(
+                max_failures=FAILURES, controller_failure_limit=10, max_preemption_failures=20
+            ),
             checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
             callbacks=[Commits(errand.mailbox)],
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
     with _interrupts_restored():
-        try:
-            result = trainer.fit()
-        except TrainingFailedError as error:
-            raise _ours(error) from None
+        result = trainer.fit()
     if isinstance(result.return_value, UnmuffleError):
         raise result.return_value
-    return join(runs, name, Path(result.checkpoint.path).name)
+    return join(errand.run, Path(result.checkpoint.path).name), result.return_value
 
 
-def identity(facts: dict[str, Any]) -> dict[str, Any]:
-    """What a run must have in common with a checkpoint that it goes on from; fields that came later have defaults."""
-    recipe = Recipe.parse(facts["recipe"], "recipe").model_dump(mode="json")
-    return {"recipe": recipe, **{name: facts.get(name) for name in ("corpus_digest", "plan_digest")}}
+UsualBackend: Any = TorchConfig().backend_cls
+
+
+class HeedingBackend(UsualBackend):
+    """torch.distributed as Ray Train sets it up, in workers that heed SIGTERM."""
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Ray Train's controller calls this when the workers are there, and before they begin."""
+        super().on_start(worker_group, backend_config)
+        worker_group.execute(heed_sigterm)  # in their main threads, which alone may set a handler
+
+
+class Heeding(TorchConfig):
+    """Names that backend."""
+
+    @property
+    def backend_cls(self) -> Any:
+        """Ray Train makes one of these."""
+        return HeedingBackend
+
+
+def claims(profile: ComputeProfile) -> dict[str, float]:
+    """What each worker claims, as Ray names it."""
+    memory = {} if profile.memory_per_worker_gb is None else {"memory": profile.memory_per_worker_gb * 1e9}
+    return {"CPU": claimed_cpus(profile), "GPU": profile.gpus_per_worker, **memory}
 
 
 def claimed_cpus(profile: ComputeProfile) -> float:
@@ -201,99 +239,17 @@ def claimed_cpus(profile: ComputeProfile) -> float:
 
     Ray would wait for ever for CPUs that do not exist.
     """
-    there = ray.cluster_resources().get("CPU", 0.0)
-    if there == 0 or profile.workers * profile.cpus_per_worker <= there:
+    there, workers = ray.cluster_resources().get("CPU", 0.0), profile.least_workers
+    if there == 0 or workers * profile.cpus_per_worker <= there:
         return float(profile.cpus_per_worker)
-    share = there / profile.workers
+    share = there / workers
     return float(int(share)) if share >= 1 else int(share * 10_000) / 10_000  # Ray counts in ten-thousandths
 
 
-def work(config: dict[str, Errand]) -> UnmuffleError | None:
-    """What each worker does. A verdict that all workers share is returned; after other errors Ray Train tries again."""
-    errand = config["errand"]
-    with metered(errand.run, errand.cores, errand.gpus) as meter:
-        return metered_work(errand, meter)
-
-
-def metered_work(errand: Errand, meter: Meter) -> UnmuffleError | None:
-    """The same, on account of the run."""
-    torch.set_num_threads(errand.threads)
-    context = ray.train.get_context()
-    seat = Seat(context.get_world_rank(), context.get_world_size(), get_device())
-    corpora = open_corpora(errand.corpus, errand.corpus_digest)
-    train_batches = Batches(corpora["train"], errand.recipe, max(READERS, errand.threads))
-    valid = Batches(corpora["valid"], errand.recipe).whole(errand.recipe.validation_items)
-    try:
-        run = resumed(errand, seat.device)
-        meter.mark(run.step)
-        reporter = Reporter(errand, seat, run, meter)
-        train(run, train_batches, list(valid), seat, reporter.save, reporter.tell)
-    except (CheckpointIncompatible, TrainingDiverged, Superseded) as verdict:
-        return verdict
-    return None
-
-
-def resumed(errand: Errand, device: torch.device) -> Run:
-    """The run as its last checkpoint left it, or a new one."""
-    run, checkpoint = Run(errand.recipe, device), ray.train.get_checkpoint()
-    if checkpoint is None:
-        return run
-    with checkpoint.as_directory() as folder:
-        refuse_other_content(checkpoint.path, identity(version_record(folder).facts), identity(errand.facts))
-        run.resume(torch.load(Path(folder, STATE), map_location="cpu", weights_only=True))
-    return run
-
-
-class Reporter:
-    """Carries checkpoints into the store, and progress to the driver."""
-
-    def __init__(self, errand: Errand, seat: Seat, run: Run, meter: Meter) -> None:
-        self.errand, self.seat, self.meter = errand, seat, meter
-        self.told_s = 0.0
-        self.posted = 0
-        if seat.rank == 0:
-            self._post(run)
-            errand.mailbox.committed.remote(run.step)
-
-    def tell(self, progress: Progress) -> None:
-        """Post a line now and then."""
-        if time.monotonic() - self.told_s > PROGRESS_INTERVAL_S or progress.step == progress.steps:
-            self.told_s = time.monotonic()
-            self.errand.mailbox.progress.remote(progress.line())
-
-    def save(self, run: Run) -> None:
-        """Commit a checkpoint, all workers together."""
-        self._ask()
-        self.meter.mark(run.step)
-        if self.seat.rank > 0:
-            ray.train.report({"step": run.step})
-            return
-        self._post(run)
-        with tempfile.TemporaryDirectory() as folder:
-            facts = self.errand.facts | {"steps": run.step, "history": run.history}
-            save_version(run.released, folder, facts)
-            torch.save(run.state(), Path(folder, STATE))
-            count(written=Path(folder, STATE).stat().st_size)  # Ray Train carries it; save_version counts its own
-            checkpoint = Checkpoint.from_directory(folder)
-            name = f"checkpoint-{run.step:08d}"
-            ray.train.report({"step": run.step}, checkpoint=checkpoint, checkpoint_dir_name=name)
-
-    def _post(self, run: Run) -> None:
-        ray.get(self.errand.mailbox.wait.remote(run.history[self.posted :]))
-        self.posted = len(run.history)
-
-    def _ask(self) -> None:
-        """Let rank 0 ask whether it may commit, and all workers hear the same answer."""
-        refusal: Superseded | None = None
-        if self.errand.before_commit is not None and self.seat.rank == 0:
-            try:
-                self.errand.before_commit()
-            except Superseded as error:
-                refusal = error
-        if self.seat.world > 1:
-            refusal = broadcast_from_rank_zero(refusal)
-        if refusal is not None:
-            raise refusal
+def validator_cpus(profile: ComputeProfile) -> float:
+    """CPUs that validation beside the training claims; none where workers may need them all: it would wait for ever."""
+    spare = ray.cluster_resources().get("CPU", 0.0) - profile.most_workers * claimed_cpus(profile)
+    return float(profile.validation_cpus) if spare >= profile.validation_cpus else 0.0
 
 
 def _ours(error: TrainingFailedError) -> Exception:

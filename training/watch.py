@@ -1,9 +1,9 @@
 """From the workers to the person and the record: what a training run says while the driver waits for it.
 
 A mailbox actor takes the newest line of progress and the rows of each checkpoint from rank 0, and gives the rows out
-once Ray Train has committed the checkpoint. A thread of the driver empties it: it hands on lines as they come, and rows
-exactly once, oldest first. The last step handed on is kept in the store, so that a driver that was killed and started
-again does not repeat any.
+once Ray Train has committed the checkpoint. A row whose figures on the valid split are still out holds back those
+behind it. A thread of the driver empties it: it hands on lines as they come, and rows exactly once, oldest first. The
+last step handed on is kept in the store, so that a driver that was killed and started again does not repeat any.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 from ray.train import UserCallback
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from simulation import storage
 
@@ -32,23 +33,41 @@ class Mailbox:
         self.line: str | None = None
         self.waiting: list[Row] = []
         self.ready: list[Row] = []
+        self.owed: set[int] = set()
+        self.last = -1
 
     def progress(self, line: str) -> None:
         """A newer line takes the place of the older one."""
         self.line = line
 
-    def wait(self, rows: list[Row]) -> None:
-        """Rows of a checkpoint that is about to be committed; after a replay, again."""
+    def wait(self, rows: list[Row], owed: int | None = None) -> None:
+        """Rows of a checkpoint that is about to be committed; after a replay, again. `owed`: a step without figures."""
         self.waiting += rows
+        if owed is not None:
+            self.owed.add(owed)
+
+    def figures(self, step: int, values: dict[str, float | int]) -> None:
+        """Those that were owed."""
+        for row in self.waiting + self.ready:
+            if row["step"] == step:
+                row.update(values)
+        self.owed.discard(step)
 
     def committed(self, step: int) -> None:
         """The checkpoint of this step is in the store."""
+        self.last = step
         self.ready += [row for row in self.waiting if row["step"] <= step]
         self.waiting = [row for row in self.waiting if row["step"] > step]
 
+    def committed_step(self) -> int:
+        """The step of the last checkpoint that is in the store; -1 before there was any word of one."""
+        return self.last
+
     def take(self) -> tuple[str | None, list[Row]]:
-        """The newest line and the committed rows; each is given out once."""
-        line, rows, self.line, self.ready = self.line, self.ready, None, []
+        """The newest line, and the committed rows up to the first that lacks figures; each is given out once."""
+        complete = [row["step"] not in self.owed for row in self.ready]
+        count = complete.index(False) if False in complete else len(complete)
+        line, rows, self.line, self.ready = self.line, self.ready[:count], None, self.ready[count:]
         return line, rows
 
 
@@ -73,11 +92,17 @@ class Watch:
     def __init__(self, address: str, log: Log | None, progress: Callable[[str], None] | None) -> None:
         """`address`: where the last logged step is kept."""
         self.address, self.log, self.progress = address, log, progress
-        self.mailbox: Any = ray.remote(num_cpus=0)(Mailbox).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.mailbox: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
         self.logged = json.loads(storage.read(address))["step"] if storage.exists(address) else 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._error: Exception | None = None
+
+    @property
+    def committed_step(self) -> int:
+        """The step of the last checkpoint that workers of this driver know to be in the store; -1 before."""
+        return int(ray.get(self.mailbox.committed_step.remote()))
 
     def __enter__(self) -> "Watch":
         self._thread.start()
