@@ -5,6 +5,7 @@ A version without its `config.json` does not exist. No pickle: any safetensors r
 
 import hashlib
 import json
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from training.models import AnyModel, Enhancer
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
 PACKAGES = ("unmuffle", "torch", "safetensors", "ray")
-"""Whose versions a record names."""
+"""Whose versions a record names, where they are there."""
 
 ABSENT = "nothing"
 """Stands for a field that one side does not have, where differences are shown."""
@@ -59,7 +60,7 @@ def save_version(model: Enhancer, address: str, facts: dict[str, Any]) -> str:
 def version_files(model: Any, weights: bytes, facts: dict[str, Any]) -> dict[str, bytes]:
     """The files of a version by name, in the order in which they are to be written: the record comes last."""
     digest = hashlib.sha256(weights).hexdigest()
-    packages = {name: installed(name) for name in PACKAGES}
+    packages = {name: found for name in PACKAGES if (found := _installed(name))}
     record = VersionRecord(model=model, weights_sha256=digest, packages=packages, facts=facts)
     return {WEIGHTS: weights, CONFIG: canonical_json(record.model_dump(mode="json"))}
 
@@ -141,6 +142,14 @@ def refuse_other_content(address: str, there: dict[str, Any], here: dict[str, An
             f"{address} belongs to another run of this name: {'; '.join(found)}. Give this run another name, go on "
             "with what that run had, or remove its folder."
         )
+
+
+def _installed(name: str) -> str | None:
+    """Its version; None where it is absent, as Ray is on a bare machine."""
+    try:
+        return installed(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _shown(value: Any) -> str:

@@ -1,0 +1,149 @@
+"""Training on one device where Ray, MLflow and kfp are absent: the same weights, and it goes on where it stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulation.build import Built, build, render_shard
+from simulation.degradations import AddNoise
+from simulation.draw import Plan
+from simulation.render import Library
+from simulation.scenario import Case, Scenario, Size
+from simulation.schema import Range
+from simulation.shards import commit
+from simulation.virtual import open_corpora
+from training import bare
+from training.batches import Batches
+from training.checkpoint import load_version, version_record, weights_digest
+from training.loop import Run, Seat, train
+from training.recipe import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """A few rows of real speech with noise, rendered in this process."""
+
+    def rendered(plan: Plan, root: str, missing: list, workers: int) -> Iterator[tuple]:
+        library = Library(plan.sources, plan.scenario, plan.seed)
+        for split, number in missing:
+            yield split, number, commit(f"{root}/{split}", *render_shard(plan, split, number, library))
+
+    scenario = Scenario(
+        name="few",
+        cases=(Case(name="noise", degradations=(AddNoise(snr_db=Range(low=-5.0, high=15.0)),)),),
+        rows_per_shard=4,
+        size=Size(train_hours=0.001, valid_rows=4, test_rows=4),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simulation.build._rendered", rendered)
+        return build(scenario, str(tmp_path_factory.mktemp("corpus")))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus: Built, small_recipe: MakeRecipe) -> str:
+    """The digest of the weights that the loop gives by itself."""
+    recipe, corpora = small_recipe(ema_decay=0.9), open_corpora(corpus.address)
+    run = Run(recipe)
+    valid = list(Batches(corpora["valid"], recipe).whole(recipe.validation_items))
+    train(run, Batches(corpora["train"], recipe), valid, Seat(), lambda run: None, lambda told: None)
+    return weights_digest(run.released)
+
+
+ALONE = """
+import importlib.metadata, sys
+from importlib.machinery import PathFinder
+
+ABSENT = "ray mlflow kfp pandas pyarrow fastapi uvicorn httpx typer rich matplotlib onnxruntime pesq pystoi speechmos "
+ABSENT = set((ABSENT + "psutil pyroomacoustics audiomentations kubernetes jinja2 click").split())
+
+class Bare(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in ABSENT else super().find_spec(name, path, target)
+
+def version(name, known=importlib.metadata.version):
+    if name in ABSENT | {"unmuffle"}:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return known(name)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
+importlib.metadata.version = version
+
+from training.bare import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def command(folder: Path, corpus: Built, recipe: Recipe) -> list[str]:
+    """The arguments for a recipe in a file."""
+    (folder / "recipe.json").write_text(recipe.model_dump_json())
+    return [str(folder / "recipe.json"), "--corpus", corpus.address, "--out", str(folder / "out"), "--device", "cpu"]
+
+
+def test_a_bare_machine_trains_the_same_weights(
+    corpus: Built, undisturbed: str, small_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    """What the platform brings cannot be imported; a person sees how far it is, and where the version lies."""
+    words = command(tmp_path, corpus, small_recipe(ema_decay=0.9))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, *words], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "step 10 of 10, loss 0." in done.stdout
+    assert done.stdout.endswith(f"Version: file://{tmp_path}/out/version\n")
+    record = version_record(f"{tmp_path}/out/version")
+    assert record.weights_sha256 == undisturbed == weights_digest(load_version(f"{tmp_path}/out/version"))
+    assert set(record.packages) == {"torch", "safetensors"}
+
+
+def test_a_run_that_is_told_to_stop_goes_on_to_the_same_weights(
+    corpus: Built,
+    undisturbed: str,
+    small_recipe: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    """After step 3 it saves and says so, without a version; the same command ends it; once more changes nothing."""
+    words = command(tmp_path, corpus, small_recipe(ema_decay=0.9))
+    with monkeypatch.context() as patch:
+        patch.setattr(bare.Stop, "asked", property(lambda stop: os.path.exists(tmp_path / "told")))
+        patch.setattr(bare, "tell", lambda told: (tmp_path / "told").touch() if told.step == 3 else None)
+        patch.setattr("training.progress.INTERVAL_S", 0.0)
+        assert bare.main(words) == 1
+    assert "Stopped at step 4 of 10; the same command goes on." in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["training.pt"]
+    for _ in range(2):
+        assert bare.main(words) == 0
+        assert version_record(f"{tmp_path}/out/version").weights_sha256 == undisturbed
+
+
+def test_a_folder_with_another_run_is_refused(
+    corpus: Built, small_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one paragraph, with what differs; and so is a recipe that nobody knows."""
+    assert bare.main(command(tmp_path, corpus, small_recipe(steps=4))) == 0
+    capsys.readouterr()
+    assert bare.main(command(tmp_path, corpus, small_recipe(steps=4, seed=7))) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ") and "seed" in said and said.count("\n") == 1
+    assert bare.main(["gru_smok", "--corpus", corpus.address, "--out", str(tmp_path / "out")]) == 2
+    assert "Did you mean 'gru_smoke'" in capsys.readouterr().err
+
+
+def test_a_signal_asks_for_a_stop_and_its_handler_is_put_back() -> None:
+    """SIGTERM, as an operator or a queue sends it."""
+    stop, before = bare.Stop(), signal.getsignal(signal.SIGTERM)
+    with stop.heard():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked
+    assert signal.getsignal(signal.SIGTERM) is before
