@@ -38,7 +38,9 @@ def run(spec: TrainSpec, stage: Stage) -> dict[str, Any]:
     from components.record import recorded
     from simulation.cluster import cluster
     from training.fit import fit
+    from training.ledger import first_began
     from training.recipe import Recipe
+    from training.system_metrics import nodes_watched
     from training.tracking import Tracking
 
     recipe = Recipe.parse(spec.recipe, "recipe")
@@ -46,7 +48,8 @@ def run(spec: TrainSpec, stage: Stage) -> dict[str, Any]:
     with cluster(), recorded(tracking, stage, f"train {recipe.name}", spec.parent) as run_id:
         tracking.params(run_id, recipe.model_dump(mode="json"))
         tracking.dataset(run_id, spec.corpus.address, spec.corpus.sha256, "training")
-        with tracking.system_metrics(run_id):
+        below = storage.join(stage.store, "runs", stage.key)
+        with nodes_watched(lambda values, step: tracking.metrics(run_id, values, step), first_began(below)):
             fitted = fit(
                 recipe,
                 corpus=spec.corpus.address,

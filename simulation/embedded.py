@@ -39,7 +39,7 @@ def picture(waveform: np.ndarray, sample_rate: int, top_db: float) -> str:
 
 def spectrogram(waveform: np.ndarray, sample_rate: int, top_db: float) -> bytes:
     """A PNG without axes: time to the right, 0 to half the rate upwards, magma over `RANGE_DB` below `top_db`."""
-    levels = np.clip(_levels_db(waveform, sample_rate) - top_db, -RANGE_DB, 0.0)
+    levels = np.clip(levels_db(waveform, sample_rate) - top_db, -RANGE_DB, 0.0)
     steps = np.round(levels / STEP_DB) * STEP_DB
     buffer = io.BytesIO()
     imsave(buffer, steps, cmap=matplotlib.colormaps["magma"], vmin=-RANGE_DB, vmax=0.0, origin="lower", format="png")
@@ -48,21 +48,21 @@ def spectrogram(waveform: np.ndarray, sample_rate: int, top_db: float) -> bytes:
 
 def loudest_db(waveform: np.ndarray, sample_rate: int) -> float:
     """The loudest point of a waveform's spectrogram: what `top_db` is taken from."""
-    return float(_levels_db(waveform, sample_rate).max())
+    return float(levels_db(waveform, sample_rate).max())
 
 
-def data_address(media_type: str, content: bytes) -> str:
-    """A data: address that holds the content itself."""
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
-
-
-def _levels_db(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+def levels_db(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
     """Power in dB, averaged down to at most [PIXELS_HIGH, PIXELS_WIDE]."""
     window = hann(2 * int(WINDOW_S * sample_rate / 2), sym=False)
     padded = np.pad(waveform.astype(np.float64), (0, max(0, len(window) - len(waveform))))
     transform = ShortTimeFFT(window, hop=len(window) // 4, fs=sample_rate, scale_to="psd")
     power = transform.spectrogram(padded)
     return 10 * np.log10(np.maximum(_shrunk(_shrunk(power, PIXELS_HIGH).T, PIXELS_WIDE).T, 1e-14))
+
+
+def data_address(media_type: str, content: bytes) -> str:
+    """A data: address that holds the content itself."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def _shrunk(values: np.ndarray, size: int) -> np.ndarray:

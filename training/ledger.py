@@ -169,3 +169,8 @@ def _lost_seconds(one: Account, found: list[Account]) -> float:
     resumed = min(later, key=lambda other: other.began).marks[0][0]
     kept = [seconds for step, seconds in one.marks if step <= resumed]
     return one.seconds - kept[-1] if kept else one.seconds
+
+
+def first_began(run: str) -> float:
+    """Unix time at which a worker first took the run up; now, if none did yet."""
+    return min((one.began for one in accounts(run)), default=time.time())

@@ -19,6 +19,7 @@ from training.checkpoint import version_files, weights_bytes
 from training.loop import Run, validate
 from training.objectives import Learner
 from training.recipe import Recipe
+from training.samples import keep_samples
 
 Figures = dict[str, float]
 Arrived = Callable[[int, Figures], None]
@@ -50,6 +51,7 @@ class Inside:
         """The figures of this step."""
         figures = validate(run, valid, device)
         keep(self.examined, run.step, figures, run)
+        keep_samples(self.examined.run, run.released, valid, run.step)
         return figures
 
     def collect(self, run: Run, wait: bool = False) -> None:
@@ -116,6 +118,7 @@ class Validator:
         _examinee(self.run).load_state_dict(state)
         figures = validate(self.run, self.valid, torch.device("cpu"))
         keep(self.examined, step, figures, self.run)
+        keep_samples(self.examined.run, self.run.released, self.valid, step)
         return figures
 
 

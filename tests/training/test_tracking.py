@@ -21,6 +21,7 @@ from simulation.errors import BadSetting, NoChampion, TrackingProblem, UnknownNa
 from simulation.home import Home
 from training.registry import DEFAULT_USE, USES
 from training.tracking import PENDING, Tracking
+from training.tracking.connection import Unreachable
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -164,18 +165,6 @@ def test_the_corpus_is_recorded_as_the_dataset_of_the_run(tracking: Tracking) ->
     assert [tag.value for tag in used.tags] == ["training"]
 
 
-def test_system_metrics_are_sampled_into_the_named_run(tracking: Tracking) -> None:
-    """CPU and memory arrive without any active run, and a second visit goes on where the first one ended."""
-    run_id = tracking.run("stage-1", "train dm")
-    for _ in range(2):
-        with tracking.system_metrics(run_id, every_s=0.05):
-            time.sleep(0.4)
-    steps = [step for step, _ in history(tracking, run_id, "system/system_memory_usage_megabytes")]
-    assert len(steps) >= 2
-    assert steps == list(range(len(steps)))
-    assert "system/cpu_utilization_percentage" in reading(tracking).get_run(run_id).data.metrics
-
-
 def test_nothing_is_written_outside_the_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Home, empty_database: Path
 ) -> None:
@@ -237,8 +226,6 @@ def test_a_run_begun_during_an_outage_appears_afterwards(tracking: Tracking, hom
     with outage(tracking):
         run_id = tracking.run("stage-1", "train dm", parent_key="pipeline-1")
         tracking.metrics(run_id, {"loss": 1.0}, step=1)
-        with tracking.system_metrics(run_id):
-            pass
     assert run_id == PENDING + "stage-1"
     later = Tracking()
     later.metrics(run_id, {"loss": 0.5}, step=2)
@@ -262,6 +249,45 @@ def test_an_entry_that_mlflow_refuses_is_set_aside_and_blocks_nothing(
     assert waiting(home) == []
     assert "refuses a journalled write" in caplog.text
     assert any("/refused/" in stored.address for stored in storage.listing(storage.join(home.store, "journal")))
+
+
+def test_an_entry_that_two_processes_replay_arrives_once(tracking: Tracking, home: Home) -> None:
+    """After an outage every process finds the same journal; MLflow ends up with one point of each step."""
+    run_id = tracking.run("stage-1", "train dm")
+    late = Tracking()
+    late.metrics(run_id, {"loss": 1.0}, step=1)
+    with outage(tracking):
+        tracking.metrics(run_id, {"loss": 0.5}, step=2)
+    (entry,) = waiting(home)
+    late._apply(entry)
+    late._last_steps.clear()
+    late._last_steps[run_id, "loss"] = 1  # what a process knows that has looked before the other one wrote
+    late._apply(entry)
+    tracking.replay()
+    assert history(tracking, run_id, "loss") == [(1, 1.0), (2, 0.5)]
+
+
+def test_a_server_that_is_slow_to_refuse_is_asked_half_of_the_time_at_most(
+    tracking: Tracking, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiting for timeouts must not hold up whoever logs: what is logged meanwhile goes straight to the journal."""
+    run_id = tracking.run("stage-1", "train dm")
+    asked: list[float] = []
+
+    def slow(entry: dict[str, Any]) -> None:
+        asked.append(time.monotonic())
+        time.sleep(0.3)
+        raise Unreachable("no answer")
+
+    monkeypatch.setattr(tracking, "_apply", slow)
+    for step in range(20):
+        tracking.metrics(run_id, {"loss": float(step)}, step=step + 1)
+    assert len(asked) == 1
+    assert len(waiting(home)) == 20
+    monkeypatch.undo()
+    time.sleep(0.35)
+    tracking.metrics(run_id, {"loss": 20.0}, step=21)
+    assert [step for step, _ in history(tracking, run_id, "loss")] == list(range(1, 22))
 
 
 def test_a_question_to_a_server_that_is_away_says_what_to_type(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
