@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from simulation.schema import OneOf, Range, Schema
 from training.models import AnyModel
-from training.objectives import AnyObjective
+from training.objectives import AnyObjective, Regression
 from training.registry import DEFAULT_USE, known_use
 
 
@@ -31,7 +31,7 @@ class Recipe(Schema):
     network: str = Field(pattern=r"^[a-z0-9_]+$")
     """The tag that versions of this network share, as in `dm/3`."""
     model: AnyModel
-    objective: AnyObjective = AnyObjective()
+    objective: AnyObjective = Regression.Config()
 
     steps: int = Field(gt=0)
     batch_size: int = Field(gt=0)

@@ -1,8 +1,27 @@
 """Ways of learning. A new one is a file of its own and one line here."""
 
+from typing import Annotated
+
+from pydantic import Field
+
+from training.objectives.adversarial import Adversarial
 from training.objectives.base import MODEL, Learner, Losses, Objective, ObjectiveConfig
 from training.objectives.regression import Regression
+from training.objectives.spectral import Spectral
 
-AnyObjective = Regression.Config
+AnyObjective = Annotated[
+    Regression.Config | Spectral.Config | Adversarial.Config,
+    Field(discriminator="kind"),
+]
 
-__all__ = ["MODEL", "AnyObjective", "Learner", "Losses", "Objective", "ObjectiveConfig", "Regression"]
+__all__ = [
+    "MODEL",
+    "Adversarial",
+    "AnyObjective",
+    "Learner",
+    "Losses",
+    "Objective",
+    "ObjectiveConfig",
+    "Regression",
+    "Spectral",
+]
