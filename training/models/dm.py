@@ -19,6 +19,7 @@ from training.models.layers import (
     TimeFrequencyBlock,
     at_least_single,
     normalised,
+    through,
     without_autocast,
 )
 from training.spectral import Stft, level_gain, magnitude
@@ -105,6 +106,8 @@ class Dm(Enhancer):
         """An ablation: only the mask, or only the map."""
         skip: bool = True
         """False, an ablation: the map does not see the masked magnitude."""
+        activation_checkpointing: bool = False
+        """Keep less while training, and compute it again in the backward pass; no part of what the weights mean."""
 
         @model_validator(mode="after")
         def _fits(self) -> "Dm.Config":
@@ -162,7 +165,7 @@ class Dm(Enhancer):
             noisy_BTF, phase_BTF = magnitude(spectrum_BFT, self.config.compression).mT, spectrum_BFT.angle().mT
         z_BCTF = self.hidden(noisy_BTF, phase_BTF)
         found = self.read(z_BCTF, noisy_BTF)
-        phase_BFT = (phase_BTF if self.phase_decoder is None else self.phase_decoder(z_BCTF)).mT
+        phase_BFT = (phase_BTF if self.phase_decoder is None else self._through(self.phase_decoder, z_BCTF)).mT
 
         def waveform(magnitude_BTF: Float[Tensor, "batch frames bins"]) -> Float[Tensor, "batch samples"]:
             with without_autocast(noisy):
@@ -186,11 +189,14 @@ class Dm(Enhancer):
     ) -> Hidden:
         """What encoder and blocks make of the noisy magnitude, and of the phase where there is a phase decoder."""
         seen = [noisy_BTF] if self.phase_decoder is None else [noisy_BTF, phase_BTF]
-        return self.blocks(self.encoder(torch.stack(seen, dim=1)))
+        z_BCTF = self._through(self.encoder, torch.stack(seen, dim=1))
+        for block in self.blocks:
+            z_BCTF = self._through(block, z_BCTF)
+        return z_BCTF
 
     def read(self, z_BCTF: Hidden, noisy_BTF: Float[Tensor, "batch frames bins"]) -> Magnitudes:
         """The decoder's output as a mask, as a magnitude, and both together."""
-        trunk_BCTF = self.decoder(z_BCTF)
+        trunk_BCTF = self._through(self.decoder, z_BCTF)
         if self.config.branches == "map":
             mapped_BTF = functional.softplus(_logit(self.map_head, trunk_BCTF))
             return Magnitudes(mapped_BTF, None, mapped_BTF)
@@ -201,12 +207,15 @@ class Dm(Enhancer):
         if self.config.tie_decoders:
             map_BTF = logit_BTF if self.config.tie_head else _logit(self.map_head, trunk_BCTF)
         else:
-            map_BTF = _logit(self.map_head, self.map_decoder(z_BCTF))
+            map_BTF = _logit(self.map_head, self._through(self.map_decoder, z_BCTF))
         mapped_BTF = functional.softplus(map_BTF)
         if self.config.skip:
             mapped_BTF = (mapped_BTF + self.alpha * masked_BTF).clamp(min=0.0)
         omega = torch.sigmoid(self.omega_logit)
         return Magnitudes(omega * masked_BTF + (1 - omega) * mapped_BTF, masked_BTF, mapped_BTF)
+
+    def _through(self, block: nn.Module, x: Tensor) -> Tensor:
+        return through(block, x, recompute=self.config.activation_checkpointing)
 
     def _build_heads(self, config: Config) -> None:
         """What turns the decoder's output into magnitudes; only what the settings ask for exists."""

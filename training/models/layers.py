@@ -1,13 +1,14 @@
 """Blocks that several networks share: dense blocks, conformers, transformers, sub-pixel convolutions, sigmoids."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 # Shape letters in this file: B batch, C channels, T frames, F bins; S sequences, L places in a sequence, H heads,
 # E width of a head.
@@ -247,6 +248,31 @@ class TimeFrequencyBlock(nn.Module):
         x_SLC = x_SLC.view(batch, bins, frames, -1).transpose(1, 2).reshape(batch * frames, bins, -1)
         x_SLC = x_SLC + self.frequency(x_SLC)
         return x_SLC.view(batch, frames, bins, -1).permute(0, 3, 1, 2)
+
+
+def through(block: nn.Module, *inputs: Any, recompute: bool) -> Any:
+    """What a block makes of its inputs; with `recompute`, the backward pass computes what is inside again.
+
+    Activation checkpointing (Chen et al. 2016): of all that a block makes on the way only its inputs are kept. Losses
+    and gradients are the same, dropout included, and a batch normalisation counts each batch once.
+    """
+    if not (recompute and torch.is_grad_enabled()):
+        return block(*inputs)
+    return checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _uncounted(block)))
+
+
+@contextmanager
+def _uncounted(block: nn.Module) -> Iterator[None]:
+    """Within, batch normalisations see a batch that they have counted already: their statistics stay as they are."""
+    norms = [each for each in block.modules() if isinstance(each, nn.BatchNorm1d)]
+    before = [(each.momentum, each.num_batches_tracked) for each in norms]
+    for each in norms:
+        each.momentum, each.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for each, (momentum, counted) in zip(norms, before, strict=True):
+            each.momentum, each.num_batches_tracked = momentum, counted
 
 
 def at_least_single(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

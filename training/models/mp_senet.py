@@ -21,6 +21,7 @@ from training.models.layers import (
     TimeFrequencyBlock,
     Transformer,
     normalised,
+    through,
 )
 from training.models.polar import PolarConfig, PolarEnhancer
 
@@ -73,6 +74,8 @@ class MpSenet(PolarEnhancer):
         """False: attend along the first axis, as the published code does."""
         mask_decoder: bool = True
         """False: the phase decoder only; the magnitude that came in is kept."""
+        activation_checkpointing: bool = False
+        """Keep less while training, and compute it again in the backward pass; no part of what the weights mean."""
 
         @model_validator(mode="after")
         def _fits(self) -> "MpSenet.Config":
@@ -102,11 +105,16 @@ class MpSenet(PolarEnhancer):
 
     def polar(self, noisy: Polar) -> Polar:
         """Masked magnitude and estimated phase."""
-        z_BCTF = self.blocks(self.encoder(torch.stack([noisy.magnitude.mT, noisy.phase.mT], dim=1)))
-        phase_BFT = self.phase_decoder(z_BCTF).mT
+        z_BCTF = self._through(self.encoder, torch.stack([noisy.magnitude.mT, noisy.phase.mT], dim=1))
+        for block in self.blocks:
+            z_BCTF = self._through(block, z_BCTF)
+        phase_BFT = self._through(self.phase_decoder, z_BCTF).mT
         if self.mask_decoder is None:
             return Polar(noisy.magnitude, phase_BFT)
-        return Polar(noisy.magnitude * self.mask_decoder(z_BCTF).mT, phase_BFT)
+        return Polar(noisy.magnitude * self._through(self.mask_decoder, z_BCTF).mT, phase_BFT)
+
+    def _through(self, block: nn.Module, x: Tensor) -> Tensor:
+        return through(block, x, recompute=self.config.activation_checkpointing)
 
     def analysed(self, spectrum: Complex[Tensor, "batch bins frames"]) -> Polar:
         """Compressed magnitude and phase; without floors in the edition of 2023."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from training.models.base import Polar
 from training.models.equivariant import ComplexConvolution, ComplexGlu, ComplexLinear, ComplexRmsNorm, modulus
-from training.models.layers import RecurrentFeedForward, SubPixelConvolution, at_least_single, interleaved
+from training.models.layers import RecurrentFeedForward, SubPixelConvolution, at_least_single, interleaved, through
 from training.models.polar import PolarConfig, PolarEnhancer
 
 # Shape letters in this file: B batch, P the pair (real, imaginary), C channels, T frames, F bins; S sequences, L places
@@ -85,6 +85,8 @@ class ReNet(PolarEnhancer):
         """Settings of RENet; the defaults are the standard size."""
 
         kind: Literal["renet"] = "renet"
+        activation_checkpointing: bool = False
+        """Keep less while training, and compute it again in the backward pass; no part of what the weights mean."""
 
         def build(self) -> "ReNet":
             """The network, with fresh weights."""
@@ -115,10 +117,9 @@ class ReNet(PolarEnhancer):
         """The magnitude, and the complex numbers whose angle is the phase."""
         phase_BTF = noisy.phase.mT
         x = Streams(torch.stack([phase_BTF.cos(), phase_BTF.sin()], 1).unsqueeze(2), noisy.magnitude.mT.unsqueeze(1))
-        x = self.down(self.encoder(self.first(x)))
-        for block in self.blocks:
-            x = block(x)
-        x = self.up(self.decoder(x))
+        x = self.first(x)
+        for block in (self.encoder, self.down, *self.blocks, self.decoder, self.up):
+            x = through(block, x, recompute=self.config.activation_checkpointing)
         magnitude_BTF = self.magnitude_head(x.magnitude).squeeze(1).relu()
         return at_least_single(magnitude_BTF).mT, at_least_single(self.phase_head(x.phase).squeeze(2))
 
