@@ -13,6 +13,7 @@ from itertools import count, groupby
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simulation import audio, sources, storage
 from simulation.degradations.base import Mixture
@@ -142,6 +143,16 @@ class Corpus:
     def stretch(self) -> int:
         """Rows that lie together, and are worth fetching together."""
         return stretch(self.record.scenario.rows_per_shard)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Samples of each row; of one in quarantine, those of the next that is not, counting round."""
+        drawn, found = self._drawn, [-1] * self.rows
+        for number in reversed(range(2 * self.rows)):
+            row = drawn[number % self.rows]
+            after = found[(number + 1) % self.rows]
+            found[number % self.rows] = self.entries[row].measured.samples if isinstance(row, int) else after
+        return np.array(found)
 
     def places(self, rows: range) -> list[tuple[str, int, int]]:
         """The tars that neighbouring rows lie in, with the first byte of the first row and the end of the last one."""

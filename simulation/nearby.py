@@ -8,6 +8,9 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simulation import storage
 from simulation.degradations.base import Mixture
 
@@ -67,6 +70,11 @@ class Nearby:
     def most_quarantined(self) -> int:
         """How many of them may be in quarantine."""
         return self.corpus.most_quarantined
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Samples of each row."""
+        return self.corpus.lengths
 
     @property
     def stretch(self) -> int:

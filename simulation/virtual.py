@@ -114,6 +114,9 @@ class VirtualCorpus:
         """As of the rendered corpus: rows come in the same order."""
         return stretch(self.record.scenario.rows_per_shard)
 
+    lengths: ClassVar[None] = None
+    """Of the rows: unknown until they are rendered."""
+
     def nearby(self, kept: int) -> "VirtualCorpus":
         """Itself: nothing is fetched."""
         return self

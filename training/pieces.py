@@ -41,6 +41,10 @@ class Mixtures(Protocol):
     def renders(self) -> bool:
         """Whether a row is rendered when it is read: worth a process of its own."""
 
+    @property
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Samples of each row, or of the one that stands in for it; None where only rendering could tell."""
+
     def nearby(self, kept: int) -> "Mixtures":
         """The same rows for readers who ask for neighbours: the last `kept` stretches are kept in memory."""
 

@@ -20,19 +20,19 @@ from training.pieces import Item, Mixtures, Piece, pieces
 class Read(Protocol):
     """Starts reading the pieces of these items."""
 
-    def __call__(self, items: list[Item]) -> "Future[list[Piece]]":
-        """The pieces will be in the order of the items."""
+    def __call__(self, items: list[Item], samples: int) -> "Future[list[Piece]]":
+        """The pieces will be in the order of the items, each of so many samples."""
 
 
 @contextmanager
-def readers(corpus: Mixtures, count: int, seed: int, samples: int) -> Iterator[Read]:
-    """`count` threads or processes that read pieces of `samples` samples; none is left afterwards.
+def readers(corpus: Mixtures, count: int, seed: int) -> Iterator[Read]:
+    """`count` threads or processes that read pieces; none is left afterwards.
 
     Errors of a reader are raised where its answer is asked for; a process that was killed is an UnmuffleError.
     """
     with _pool(corpus, count) as pool:
 
-        def read(items: list[Item]) -> "Future[list[Piece]]":
+        def read(items: list[Item], samples: int) -> "Future[list[Piece]]":
             if corpus.renders:
                 return pool.submit(_pieces_here, items, seed, samples)
             return pool.submit(pieces, corpus, items, seed, samples)

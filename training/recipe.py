@@ -36,8 +36,11 @@ class Recipe(Schema):
     steps: int = Field(gt=0)
     batch_size: int = Field(gt=0)
     """Items of a step over all workers together: results and learning rate do not follow the number of workers."""
-    segment_s: float = Field(gt=0)
-    """Length of the piece of an utterance that is learnt from; shorter utterances are filled with zeros."""
+    segment_s: float | None = Field(gt=0)
+    """Length of the piece of an utterance that is learnt from; None, with `bucketing`: the whole of it."""
+    bucketing: bool = False
+    """Whether the utterances of a step are of like lengths, and cut to the shortest of them where that is below a
+    segment. False: shorter utterances are filled with zeros, which count in the losses as silence does."""
 
     learning_rate: float = Field(gt=0)
     """The highest one of the network: reached after the warm-up, then the schedule takes it down."""
@@ -85,6 +88,8 @@ class Recipe(Schema):
 
     @model_validator(mode="after")
     def _fits(self) -> "Recipe":
+        if self.segment_s is None and not self.bucketing:
+            raise ValueError("without segment_s, utterances are learnt from as a whole; that needs bucketing")
         if self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps {self.warmup_steps} must be fewer than steps {self.steps}")
         if (wanted := known_use(self.use).sample_rate) != self.model.sample_rate:
@@ -92,6 +97,6 @@ class Recipe(Schema):
         return self
 
     @property
-    def segment_samples(self) -> int:
-        """The segment at the model's sample rate."""
-        return round(self.segment_s * self.model.sample_rate)
+    def segment_samples(self) -> int | None:
+        """The segment at the model's sample rate; None: as long as utterances are."""
+        return None if self.segment_s is None else round(self.segment_s * self.model.sample_rate)

@@ -121,6 +121,12 @@ def test_a_missing_shard_is_an_answer(corpus: Corpus) -> None:
         corpus.nearby(2).row(8)
 
 
+def test_the_length_of_a_row_in_quarantine_is_that_of_the_next(corpus: Corpus) -> None:
+    """As that stands in for it."""
+    numbers = [number + (number in SET_ASIDE) for number in range(24)]
+    assert corpus.lengths.tolist() == corpus.nearby(2).lengths.tolist() == [300 + number for number in numbers]
+
+
 def test_large_shards_are_fetched_in_even_parts() -> None:
     """None above the most that is fetched at once, and small shards whole."""
     assert [stretch(rows) for rows in (1, 32, 64, 100, 128, 10_000)] == [1, 32, 64, 50, 64, 64]

@@ -42,6 +42,11 @@ class Tones:
         """None is in quarantine."""
         return len(self.entries)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Samples of each."""
+        return np.array([entry.measured.samples for entry in self.entries])
+
     def nearby(self, kept: int) -> "Tones":
         """All are in memory."""
         return self
@@ -99,8 +104,11 @@ def by_rule(name: str, shape: list[int], rule: str) -> torch.Tensor:
         "bias": 0.1 * drawn,
         "prelu": 0.25 + 0.1 * drawn,
         "fourier": 16 * drawn,
+        "running_mean": 0.1 * drawn,
+        "running_var": 1 + 0.1 * np.abs(drawn),
+        "zero": 0 * drawn,
     }
-    return torch.from_numpy(scaled[rule].astype(np.float32))
+    return torch.from_numpy(np.asarray(scaled[rule], np.float32))
 
 
 def fill(module: torch.nn.Module) -> None:
@@ -150,6 +158,12 @@ def _rule(entry: dict[str, Any]) -> dict[str, Any]:
 def reference_fixture() -> Callable[[str], Reference]:
     """`reference(name)`: outputs of the authors' own network, to be equalled."""
     return reference_of
+
+
+@pytest.fixture(name="by_rule", scope="session")
+def by_rule_fixture() -> Callable[..., torch.Tensor]:
+    """`by_rule(name, shape, rule)`: the numbers that follow from a name."""
+    return by_rule
 
 
 @pytest.fixture(name="fill", scope="session")

@@ -28,12 +28,13 @@ def test_every_mixture_comes_once_an_epoch(tones: object, small_recipe: MakeReci
 
 
 class Numbers:
-    """Rows of four samples, as many as are wanted, three of them lying together."""
+    """Rows of four to ten samples, as many as are wanted, three of them lying together."""
 
     sample_rate, renders, most_quarantined, stretch = 16000, False, 0, 3
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
+        self.lengths = 4 + np.arange(rows) % 7
 
     def nearby(self, kept: int) -> "Numbers":
         """Itself."""
@@ -41,26 +42,31 @@ class Numbers:
 
     def row(self, number: int) -> tuple[str, SimpleNamespace]:
         """Its number."""
-        side = np.full(4, number, np.float32)
+        side = np.full(self.lengths[number], number, np.float32)
         return str(number), SimpleNamespace(clean=side, noisy=side)
 
 
-@given(rows=st.integers(1, 40), batch=st.integers(1, 12), legs=st.lists(st.integers(1, 12), min_size=1, max_size=5))
-@example(rows=23, batch=6, legs=[2, 1, 2])
-@example(rows=23, batch=6, legs=[4, 2])
-@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.integers(1, 40),
+    batch=st.integers(1, 12),
+    legs=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    bucketing=st.booleans(),
+)
+@example(rows=23, batch=6, legs=[2, 1, 2], bucketing=False)
+@example(rows=23, batch=6, legs=[4, 2], bucketing=True)
+@settings(deadline=None, max_examples=25)
 def test_a_run_that_is_resumed_on_other_workers_meets_every_sample_exactly_once(
-    rows: int, batch: int, legs: list[int], small_recipe: MakeRecipe
+    rows: int, batch: int, legs: list[int], bucketing: bool, small_recipe: MakeRecipe
 ) -> None:
     """Any corpus, any batch, stopped any number of times, each leg on another number of workers: in every step they
     share what one worker would have had, and over all legs every row comes once an epoch."""
     steps_a_leg, corpus = 4, Numbers(rows)
-    whole = Batches(corpus, small_recipe(batch_size=batch, steps=steps_a_leg * len(legs)))
+    whole = Batches(corpus, small_recipe(batch_size=batch, steps=steps_a_leg * len(legs), bucketing=bucketing))
     met: list[str] = []
     for leg, workers in enumerate(legs):
         world, first = min(workers, batch), leg * steps_a_leg
-        recipe = small_recipe(batch_size=batch, steps=first + steps_a_leg)
-        streams = [Batches(corpus, recipe).stream(first, rank, world) for rank in range(world)]
+        recipe = small_recipe(batch_size=batch, steps=first + steps_a_leg, bucketing=bucketing)
+        streams = [Batches(corpus, recipe, 1).stream(first, rank, world) for rank in range(world)]
         for step, shares in enumerate(zip(*streams, strict=True), start=first):
             ids = [name for share in shares for name in share.ids]
             assert ids == list(whole.load(step).ids)
@@ -117,6 +123,42 @@ def test_pieces_lie_inside_and_short_mixtures_are_filled(tones: object, small_re
             assert np.array_equal(noisy[:inside].numpy(), whole[start : start + inside])
             starts.add(start)
     assert len(starts) > 20
+
+
+@pytest.mark.parametrize(("segment_s", "longest"), [(None, 8200), (0.4, 6400)])
+def test_bucketed_batches_are_filled_with_nothing(
+    tones: object, small_recipe: MakeRecipe, segment_s: float | None, longest: int
+) -> None:
+    """Each is as long as its shortest mixture, and a segment at most; every sample is one of the mixture's, and over
+    the epochs they come from everywhere in it."""
+    batches = Batches(tones, small_recipe(steps=70, batch_size=2, segment_s=segment_s, bucketing=True))
+    starts = set()
+    for step, batch in enumerate(batches.stream(0)):
+        samples = [4000 + 700 * item.index for item in batches.indices(step)]
+        assert batch.noisy.shape == batch.clean.shape == (2, min(*samples, longest))
+        for item, noisy in zip(batches.indices(step), batch.noisy, strict=True):
+            whole = tones.read(item.index).noisy  # type: ignore[attr-defined]
+            (start,) = np.flatnonzero(whole[: len(whole) - len(noisy) + 1] == noisy[0].item())
+            assert np.array_equal(noisy.numpy(), whole[start : start + len(noisy)])
+            starts.add(start)
+    assert len(starts) > 20
+
+
+def test_bucketing_brings_like_lengths_together(small_recipe: MakeRecipe) -> None:
+    """Of 70 mixtures of seven lengths, batches of five are of one length or two."""
+    batches = Batches(Numbers(70), small_recipe(steps=14, segment_s=None, bucketing=True))
+    spread = [np.ptp([4 + item.index % 7 for item in batches.indices(step)]) for step in range(14)]
+    assert max(spread) <= 1
+
+
+def test_whole_utterances_need_bucketing_and_bucketing_needs_lengths(small_recipe: MakeRecipe) -> None:
+    """Both are answered with what to set."""
+    with pytest.raises(ValueError, match="that needs bucketing"):
+        small_recipe(segment_s=None)
+    unknown = Numbers(7)
+    unknown.lengths = None  # type: ignore[assignment]
+    with pytest.raises(BadSetting, match="Build the corpus without --virtual"):
+        Batches(unknown, small_recipe(bucketing=True))
 
 
 def test_the_stream_is_the_steps_in_order(tones: object, small_recipe: MakeRecipe) -> None:
@@ -182,7 +224,7 @@ def test_more_rows_in_quarantine_than_may_be_stop_the_run(tones: object, small_r
 
 def test_a_corpus_that_does_not_fit_is_refused(small_recipe: MakeRecipe) -> None:
     """Another sample rate, or nothing in it."""
-    of = {"renders": False, "most_quarantined": 0, "stretch": 1, "row": id, "nearby": id}
+    of = {"renders": False, "most_quarantined": 0, "stretch": 1, "lengths": None, "row": id, "nearby": id}
     with pytest.raises(SampleRateMismatch, match="48000 Hz"):
         Batches(SimpleNamespace(sample_rate=48000, rows=1, **of), small_recipe())
     with pytest.raises(CorpusIncomplete, match="no mixtures"):
