@@ -5,7 +5,7 @@ exactly (a name left over on either side, another number of values) is refused.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,8 @@ class NameMap:
     licence: str
     """Of repository and weights, as stated there."""
     rules: tuple[Rule, ...]
+    transposed: str = r"(?!)"
+    """Matches our names of matrices that the authors store as [in, out]; ours are [out, in]."""
 
     def renamed(self, name: str) -> str:
         """Our name for one of theirs."""
@@ -46,7 +48,8 @@ class NameMap:
             )
         with torch.no_grad():
             for name, tensor in ours.items():
-                tensor.copy_(_shaped(found[name], tensor, name))
+                theirs_or_turned = found[name].mT if re.search(self.transposed, name) else found[name]
+                tensor.copy_(_shaped(theirs_or_turned, tensor, name))
 
 
 def _shaped(found: Tensor, wanted: Tensor, name: str) -> Tensor:
@@ -177,3 +180,58 @@ METRIC_DISCRIMINATOR = NameMap(
         (r"weight_([uv])$", r"parametrizations.weight.0._\1"),
     ),
 )
+
+
+def ncsnpp_parts(levels: int, blocks: int, attention: Container[int]) -> Iterator[str]:
+    """Our name of each part of NCSN++ with weights, in the order of the authors' list; `attention`: levels with it."""
+    yield from ("embedding", "embedding.first", "embedding.second", "first")
+    for level in range(levels):
+        for block in range(blocks):
+            yield f"levels.{level}.blocks.{block}"
+            if level in attention:
+                yield f"levels.{level}.attentions.{block}"
+        if level < levels - 1:
+            yield from (f"levels.{level}.down", f"levels.{level}.mix")
+    yield from ("before", "attention", "after")
+    for rise, level in enumerate(reversed(range(levels))):
+        yield from (f"rises.{rise}.blocks.{block}" for block in range(blocks + 1))
+        if level in attention:
+            yield f"rises.{rise}.attention"
+        yield from (f"rises.{rise}.norm", f"rises.{rise}.picture")
+        if level > 0:
+            yield f"rises.{rise}.up"
+
+
+def ncsnpp(levels: int, blocks: int, attention: Container[int]) -> NameMap:
+    """The map of an NCSN++ of this shape, as the encoder and the generative decoder of GP-Unified."""
+    parts = [
+        part.replace("rises.", "generative.levels.") if part.startswith("rises.") else f"encoder.{part}"
+        for part in ncsnpp_parts(levels, blocks, attention)
+    ]
+    return NameMap(
+        "github.com/sp-uhh/sgmse at ae690e8 (February 2026)",
+        "MIT",
+        (
+            (r"^dnn\.", ""),
+            (r"^output_layer\.", "generative.head."),
+            (r"^all_modules\.(\d+)\.", lambda match: f"{parts[int(match[1])]}."),
+            (r"embedding\.W$", "embedding.frequencies"),
+            (r"\.mix\.Conv_0\.", ".mix."),
+            (r"\.GroupNorm_0\.", ".norm."),
+            (r"\.GroupNorm_1\.", ".last_norm."),
+            (r"\.Conv_0\.", ".convolution."),
+            (r"\.Conv_1\.", ".last_convolution."),
+            (r"\.Conv_2\.", ".shortcut."),
+            (r"\.Dense_0\.", ".time."),
+            (r"\.NIN_0\.", ".query."),
+            (r"\.NIN_1\.", ".key."),
+            (r"\.NIN_2\.", ".value."),
+            (r"\.NIN_3\.", ".out."),
+            (r"\.W$", ".weight"),
+            (r"\.b$", ".bias"),
+        ),
+        transposed=r"\.(query|key|value|out)\.weight$",
+    )
+
+
+SGMSE = ncsnpp(levels=7, blocks=2, attention=(4,))
