@@ -59,7 +59,7 @@ def run(spec: TrainSpec, stage: Stage) -> dict[str, Any]:
                 profile=Compute.current().training,
                 before_commit=stage.check,
                 log=lambda values, step: tracking.metrics(run_id, values, step),
-                progress=said_now_and_then(f"train {recipe.name}"),
+                progress=lambda progress, said=said_now_and_then(f"train {recipe.name}"): said(progress.line()),
             )
         version = tracking.register(
             recipe.use,

@@ -33,6 +33,7 @@ from training.halt import Reason, Stopped, heed_sigterm
 from training.ledger import spent
 from training.lineage import LINEAGE
 from training.profile import ComputeProfile
+from training.progress import Progress
 from training.recipe import Recipe
 from training.watch import Commits, Log, Row, Watch
 from training.worker import Errand, work
@@ -72,13 +73,13 @@ def fit(
     profile: ComputeProfile,
     before_commit: Callable[[], None] | None = None,
     log: Log | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Fitted:
     """Train a recipe on the corpus below a root; goes on where a run of this name stopped. Needs an initialised Ray.
 
     `before_commit` is called before each checkpoint and before the version is written; what it raises (Superseded)
     stops the run before the write. `log` gets the values and the step of each row of the history, when the checkpoint
-    that holds it is committed, exactly once and in order. `progress` gets a line twice a second.
+    that holds it is committed, exactly once and in order. `progress` is told twice a second.
     """
     address = version_address(storage, recipe, name)
     run = join(normal(storage), "runs", name)

@@ -33,12 +33,16 @@ class Progress:
 
     def line(self) -> str:
         """The same in words."""
+        return f"step {self.step} of {self.steps}, {self.facts()}"
+
+    def facts(self) -> str:
+        """In words, without how far it is."""
         minutes, seconds = divmod(round(self.remaining_s), 60)
         losses = ", ".join(
             f"{'' if phase == MODEL else phase + ' '}loss {loss:.4f}" for phase, loss in self.losses.items()
         )
         return (
-            f"step {self.step} of {self.steps}, {losses}, {self.items_per_s:.1f} items a second, "
+            f"{losses}, {self.items_per_s:.1f} items a second, "
             f"{self.input_wait_share:.0%} waiting for data, {minutes}:{seconds:02d} left"
         )
 

@@ -1,6 +1,6 @@
 """From the workers to the person and the record: what a training run says while the driver waits for it.
 
-A mailbox actor takes the newest line of progress and the rows of each checkpoint from rank 0, and gives the rows out
+A mailbox actor takes the newest word of progress and the rows of each checkpoint from rank 0, and gives the rows out
 once Ray Train has committed the checkpoint. A row whose figures on the valid split are still out holds back those
 behind it. A thread of the driver empties it: it hands on lines as they come, and rows exactly once, oldest first. The
 last step handed on is kept in the store, so that a driver that was killed and started again does not repeat any.
@@ -17,6 +17,7 @@ from ray.train import UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from simulation import storage
+from training.progress import Progress
 
 Row = dict[str, float | int]
 Log = Callable[[dict[str, float | int], int], None]
@@ -30,15 +31,15 @@ class Mailbox:
     """What waits for the driver."""
 
     def __init__(self) -> None:
-        self.line: str | None = None
+        self.newest: Progress | None = None
         self.waiting: list[Row] = []
         self.ready: list[Row] = []
         self.owed: set[int] = set()
         self.last = -1
 
-    def progress(self, line: str) -> None:
-        """A newer line takes the place of the older one."""
-        self.line = line
+    def progress(self, progress: Progress) -> None:
+        """A newer one takes the place of the older one."""
+        self.newest = progress
 
     def wait(self, rows: list[Row], owed: int | None = None) -> None:
         """Rows of a checkpoint that is about to be committed; after a replay, again. `owed`: a step without figures."""
@@ -63,12 +64,12 @@ class Mailbox:
         """The step of the last checkpoint that is in the store; -1 before there was any word of one."""
         return self.last
 
-    def take(self) -> tuple[str | None, list[Row]]:
-        """The newest line, and the committed rows up to the first that lacks figures; each is given out once."""
+    def take(self) -> tuple[Progress | None, list[Row]]:
+        """The newest progress, and the committed rows up to the first that lacks figures; each is given out once."""
         complete = [row["step"] not in self.owed for row in self.ready]
         count = complete.index(False) if False in complete else len(complete)
-        line, rows, self.line, self.ready = self.line, self.ready[:count], None, self.ready[count:]
-        return line, rows
+        progress, rows, self.newest, self.ready = self.newest, self.ready[:count], None, self.ready[count:]
+        return progress, rows
 
 
 class Commits(UserCallback):
@@ -89,7 +90,7 @@ class Watch:
     An error in `log` or `progress` ends the watching and is raised at the end of the body.
     """
 
-    def __init__(self, address: str, log: Log | None, progress: Callable[[str], None] | None) -> None:
+    def __init__(self, address: str, log: Log | None, progress: Callable[[Progress], None] | None) -> None:
         """`address`: where the last logged step is kept."""
         self.address, self.log, self.progress = address, log, progress
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -123,9 +124,9 @@ class Watch:
 
     def _look(self) -> None:
         try:
-            line, rows = ray.get(self.mailbox.take.remote())
-            if line is not None and self.progress is not None:
-                self.progress(line)
+            progress, rows = ray.get(self.mailbox.take.remote())
+            if progress is not None and self.progress is not None:
+                self.progress(progress)
             self.hand_on(rows)
         except Exception as error:
             self._error = error

@@ -36,7 +36,7 @@ from training.validation import Apart, Examined, Inside
 STATE = "training.pt"
 
 PROGRESS_INTERVAL_S = 0.5
-"""Between two lines of progress."""
+"""Between two words of progress."""
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,10 @@ class Reporter:
         return self.look.begin(run, valid, device)
 
     def tell(self, progress: Progress) -> None:
-        """Post a line now and then."""
+        """Post it now and then."""
         if time.monotonic() - self.told_s > PROGRESS_INTERVAL_S or progress.step == progress.steps:
             self.told_s = time.monotonic()
-            self.errand.mailbox.progress.remote(progress.line())
+            self.errand.mailbox.progress.remote(progress)
 
     def stop(self, run: Run) -> bool:
         """Whether to stop after this step; figures that have arrived meanwhile join their row."""

@@ -106,7 +106,7 @@ def test_each_row_is_logged_once_at_its_step(undisturbed: tuple[Fitted, Log, lis
     fitted, log, lines, _ = undisturbed
     assert log.steps == STEPS_LOGGED
     assert log[-1][1]["valid/loss"] == fitted.valid["valid/loss"]
-    assert lines and lines[-1].startswith("step ")
+    assert lines and lines[-1].line().startswith("step ")
 
 
 def test_a_finished_run_is_answered_from_its_version(
