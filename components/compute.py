@@ -4,6 +4,9 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import Literal
+
+from pydantic import Field
 
 from components import stage
 from components.specs import AnySpec
@@ -19,6 +22,9 @@ MARK = "»» "
 """What a task prints before a line that a person should see; everything else goes to the log."""
 
 
+FEW_CORES = 2
+"""Up to so many, a process that validates beside the training would only take its time."""
+
 NARRATED = "UNMUFFLE_NARRATED"
 """Set while the local runner listens for marked lines."""
 
@@ -30,6 +36,12 @@ class Compute(Schema):
     """Concurrent workers of simulation and evaluation."""
     training: ComputeProfile
     """Workers of one training run and what each may use."""
+    recipes: dict[str, ComputeProfile] = Field(default_factory=dict)
+    """The same for recipes, by name, that need something else."""
+
+    def training_of(self, recipe: str) -> ComputeProfile:
+        """What a run of this recipe may use."""
+        return self.recipes.get(recipe, self.training)
 
     @classmethod
     def current(cls) -> "Compute":
@@ -37,7 +49,9 @@ class Compute(Schema):
         text = os.environ.get("UNMUFFLE_COMPUTE")
         if text:
             return cls.parse(text, "UNMUFFLE_COMPUTE")
-        return cls(workers=cores(), training=ComputeProfile(workers=1, cpus_per_worker=cores()))
+        listener: Literal["inside", "apart"] = "apart" if cores() > FEW_CORES else "inside"
+        training = ComputeProfile(workers=1, cpus_per_worker=cores(), validation=listener)
+        return cls(workers=cores(), training=training)
 
     def export(self) -> None:
         """Make this the profile of this process and of those it starts."""

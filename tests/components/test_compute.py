@@ -21,3 +21,20 @@ def test_a_container_gets_its_quota_of_a_large_machine(
         (tmp_path / "cpu.max").write_text(f"{limit}\n")
     profile = Compute.current()
     assert (cores(), profile.workers, profile.training.cpus_per_worker) == (found, found, found)
+
+
+def test_a_recipe_may_have_a_profile_of_its_own() -> None:
+    """Others train as the profile says for all; it comes through the environment as JSON."""
+    text = '{"workers": 4, "training": {"workers": 1}, "recipes": {"large": {"workers": [2, 4], "gpus_per_worker": 1}}}'
+    compute = Compute.parse(text, "test")
+    assert compute.training_of("large").workers == (2, 4)
+    assert compute.training_of("small").workers == 1
+
+
+@pytest.mark.parametrize(("cores_here", "listener"), [(2, "inside"), (8, "apart")])
+def test_validation_is_apart_where_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, cores_here: int, listener: str
+) -> None:
+    """On two cores another process would only take the training's time."""
+    monkeypatch.setattr("components.compute.cores", lambda: cores_here)
+    assert Compute.current().training.validation == listener
