@@ -6,11 +6,12 @@ from pydantic import Field
 
 from training.objectives.adversarial import Adversarial
 from training.objectives.base import MODEL, Learner, Losses, Objective, ObjectiveConfig
+from training.objectives.diffusion import Diffusion
 from training.objectives.regression import Regression
 from training.objectives.spectral import Spectral
 
 AnyObjective = Annotated[
-    Regression.Config | Spectral.Config | Adversarial.Config,
+    Regression.Config | Spectral.Config | Adversarial.Config | Diffusion.Config,
     Field(discriminator="kind"),
 ]
 
@@ -18,6 +19,7 @@ __all__ = [
     "MODEL",
     "Adversarial",
     "AnyObjective",
+    "Diffusion",
     "Learner",
     "Losses",
     "Objective",

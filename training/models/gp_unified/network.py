@@ -164,9 +164,14 @@ class GpUnified(Enhancer):
         """The noisy waveform, brought to a peak of one, as a compressed spectrum."""
         peak = noisy.abs().amax(-1, keepdim=True)
         spectrum = self.compressed(noisy / peak.clamp(min=SILENCE))
-        frames = spectrum.shape[-1]
-        filled = functional.pad(spectrum, (0, -frames % self.config.shape.stride))
-        return Conditions(filled, peak, frames)
+        return Conditions(self._filled(spectrum), peak, spectrum.shape[-1])
+
+    def beside(self, clean: Float[Tensor, "batch samples"], heard: Conditions) -> State:
+        """The clean waveform of what was heard as a spectrum of the same kind: over the same peak, filled alike."""
+        return self._filled(self.compressed(clean / heard.peak.clamp(min=SILENCE)))
+
+    def _filled(self, spectrum: Complex[Tensor, "batch bins frames"]) -> Complex[Tensor, "batch bins filled"]:
+        return functional.pad(spectrum, (0, -spectrum.shape[-1] % self.config.shape.stride))
 
     def compressed(self, waveform: Float[Tensor, "batch samples"]) -> Complex[Tensor, "batch bins frames"]:
         """scale |c|^compression e^(i angle(c)) of the STFT c, in single precision at least; 0 where c is 0."""

@@ -1,0 +1,72 @@
+"""Diffusion: learn the score of noisy states of the clean spectrum, and to predict it, on one encoder."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from simulation.errors import BadSetting
+from training.models.base import Enhancer
+from training.models.gp_unified.network import GpUnified
+from training.models.gp_unified.sde import half_energy, perturbed, score_loss, unit_noise
+from training.objectives.base import MODEL, Losses, Objective, ObjectiveConfig
+
+
+class Diffusion(Objective):
+    """Half the score loss and half the predictive one (arXiv 2305.10734, Eqs. 9 to 11).
+
+    Each item draws a time uniformly from [0.03, 1] and complex noise of unit variance, from torch's generator::
+
+        score       half the sum over bins of |sigma(t) s + z|^2
+        predictive  half the sum over bins of |prediction - clean|^2, in the compressed spectrum
+        score_ratio the score loss over half the number of bins, the expected loss of a score of zero: for the record
+
+    The paper calls both equally important; as sums they are not balanced in gradients (a fresh network's score loss is
+    far larger), and only the shared encoder feels their ratio. Clean and noisy are divided by the noisy peak and
+    transformed in fp32 without gradients. Fusion has no part in it: GP-SGMSE+ and GP-Unified share what is learnt.
+    """
+
+    class Config(ObjectiveConfig):
+        """Weights of both losses."""
+
+        kind: Literal["diffusion"] = "diffusion"
+        score: float = 0.5
+        predictive: float = 0.5
+        """Of no effect where the network has no predictive decoder."""
+
+        def build(self) -> "Diffusion":
+            """The objective."""
+            return Diffusion(self)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def losses(
+        self,
+        model: Enhancer,
+        noisy: Float[Tensor, "batch samples"],
+        clean: Float[Tensor, "batch samples"],
+        phase: str = MODEL,
+    ) -> Losses:
+        """See the class; BadSetting for a network that is no diffusion model."""
+        if not isinstance(model, GpUnified):
+            raise BadSetting(f"The objective diffusion trains gp_unified, and the model is {model.config.kind}.")
+        sde = model.config.sde
+        with torch.no_grad():
+            heard = model.conditions(noisy)
+            wanted = model.beside(clean, heard)
+            time = sde.earliest + (1 - sde.earliest) * torch.rand(len(noisy), device=noisy.device, dtype=noisy.dtype)
+            noise = unit_noise(wanted)
+            state = perturbed(sde, wanted, heard.spectrum, time, noise)
+        score, predicted = model.outputs(state, heard.spectrum, time, predict=True)
+        assert score is not None
+        kept = slice(0, heard.frames)
+        parts = {"score": score_loss(sde, score[..., kept], time, noise[..., kept])}
+        total = self.config.score * parts["score"]
+        if predicted is not None:
+            parts["predictive"] = half_energy((predicted - wanted)[..., kept])
+            total = total + self.config.predictive * parts["predictive"]
+        zero_score = 0.5 * noise[0, :, kept].numel()
+        return Losses(total, parts | {"score_ratio": parts["score"].detach() / zero_score})
