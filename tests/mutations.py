@@ -930,6 +930,43 @@ FAULTS = (
         "if False and",
         "tests/simulation/test_corpus.py::test_a_larger_corpus_opens_though_a_smaller_one_stands_before_it",
     ),
+    # ---- batches
+    Fault(
+        "bring every stretch of a corpus into play at once",
+        "training/order.py",
+        "chance.uniform(0, WINDOW, rows)",
+        "chance.uniform(0, rows, rows)",
+        "tests/training/test_order.py::test_each_stretch_is_fetched_once_an_epoch",
+    ),
+    Fault(
+        "cut an epoch into batches as if it began one",
+        "training/order.py",
+        "head, size = -first % batch, batch",
+        "head, size = 0, batch",
+        "tests/training/test_order.py::test_bucketed_batches_are_of_like_lengths",
+    ),
+    Fault(
+        "cut a bucketed batch to the shortest of a worker's own share",
+        "training/batches.py",
+        "read(share(self.indices(step), rank, world), self.samples(step)) for step in islice(steps, count)",
+        "read(one := share(self.indices(step), rank, world), min(int(self.lengths[i.index]) for i in one)"
+        " if self.lengths is not None else self.samples(step)) for step in islice(steps, count)",
+        "tests/training/test_batches.py::test_a_run_that_is_resumed_on_other_workers_meets_every_sample_exactly_once",
+    ),
+    Fault(
+        "deal a step's rows among workers by the step they began at",
+        "training/batches.py",
+        "self.indices(step), rank, world), self.samples(step)) for step in islice(steps, count)",
+        "self.indices(step - first_step), rank, world), self.samples(step)) for step in islice(steps, count)",
+        "tests/training/test_batches.py::test_a_run_that_is_resumed_on_other_workers_meets_every_sample_exactly_once",
+    ),
+    Fault(
+        "fetch a stretch for every reader that asks for it at the same time",
+        "simulation/nearby.py",
+        "            if number not in self._stretches:",
+        "            if True:",
+        "tests/simulation/test_nearby.py::test_a_stretch_is_one_request",
+    ),
 )
 
 

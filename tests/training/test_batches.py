@@ -68,9 +68,10 @@ def test_a_run_that_is_resumed_on_other_workers_meets_every_sample_exactly_once(
         recipe = small_recipe(batch_size=batch, steps=first + steps_a_leg, bucketing=bucketing)
         streams = [Batches(corpus, recipe, 1).stream(first, rank, world) for rank in range(world)]
         for step, shares in enumerate(zip(*streams, strict=True), start=first):
-            ids = [name for share in shares for name in share.ids]
-            assert ids == list(whole.load(step).ids)
-            met += ids
+            together = whole.load(step)
+            assert torch.equal(torch.cat([share.noisy for share in shares]), together.noisy)
+            assert tuple(name for share in shares for name in share.ids) == together.ids
+            met += together.ids
     epochs = [Counter(met[start : start + rows]) for start in range(0, len(met), rows)]
     assert all(set(epoch.values()) == {1} for epoch in epochs)
     assert all(len(epoch) == rows for epoch in epochs[:-1])
