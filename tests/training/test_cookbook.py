@@ -1,0 +1,79 @@
+"""The recipes we keep: what the papers published, and that each can learn."""
+
+import pytest
+import torch
+
+from training.cookbook import EPOCH_STEPS, RECIPES, recipe
+from training.counting import parameters
+from training.objectives import MODEL, Adversarial
+
+FULL = [name for name in RECIPES if not name.endswith("_smoke") and name.split("_")[0] in ("dm", "mp", "renet")]
+NARROW = {
+    "dm": {"channels": 4, "heads": 2, "blocks": 1, "dense_depth": 2, "kernel": 5},
+    "mp_senet": {"channels": 4, "heads": 2, "blocks": 1, "dense_depth": 2, "kernel": 5},
+    "renet": {"magnitude_channels": 4, "phase_channels": 2, "blocks": 1, "glu_width": 3, "dense_depth": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("dm", 2_054_002),
+        ("dm_b", 2_048_535),
+        ("dm_c", 2_048_851),
+        ("dm_untied", 2_436_018),
+        ("mp_senet_2023", 2_048_849),
+        ("mp_senet_2024", 2_263_372),
+        ("mp_senet_2024_phase", 1_991_362),
+        ("renet_universal", 1_549_969),
+        ("renet_small_phase_retrieval", 900_529),
+    ],
+)
+def test_a_full_budget_is_spent_on_a_network_of_full_size(name: str, count: int) -> None:
+    """The parameters of the presets, which are the published ones; untied, DM has a second decoder."""
+    with torch.device("meta"):
+        assert parameters(recipe(name).model.build()) == count
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_recipe_has_the_published_training(name: str) -> None:
+    """AdamW's betas and rate, 0.99 an epoch of VoiceBank+DEMAND, batches of 4, and a judge where the paper has one."""
+    found = recipe(name)
+    assert (found.learning_rate, found.betas, found.batch_size) == (5e-4, (0.8, 0.99), 4)
+    assert (found.schedule, found.decay, found.decay_steps) == ("exponential", 0.99, EPOCH_STEPS)
+    assert isinstance(found.objective, Adversarial.Config)
+    assert found.segment_s == (4.0 if name.endswith(("universal", "dereverberation", "bandwidth_extension")) else 2.0)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_the_objective_of_a_full_recipe_teaches_its_network(name: str) -> None:
+    """On a narrow one of the same switches: losses are finite and each weight that learns has a gradient."""
+    torch.manual_seed(0)
+    found = recipe(name)
+    model = found.model.model_copy(update=NARROW[found.model.kind]).build().train()
+    objective = found.objective.build()
+    noisy = 0.1 * torch.randn(1, 6400)
+    clean = noisy + 0.05 * torch.randn(1, 6400)
+    losses = objective.losses(model, noisy, clean, MODEL)
+    losses.total.sum().backward()
+    assert losses.total.isfinite().all()
+    silent = [name for name, weight in model.named_parameters() if weight.grad is None]
+    unheard = ("mask_decoder", "magnitude_head", "up.magnitude", "up.phase_gate", "up.magnitude_gate")
+    allowed = unheard if getattr(found.model, "retrieve_phase", False) else ()
+    assert [name for name in silent if not name.startswith(allowed)] == []
+
+
+def test_tasks_differ_in_what_they_are_told() -> None:
+    """Only phase retrieval leaves the phase out, and only it is taught by the phase term alone."""
+    for name in FULL:
+        found, retrieval = recipe(name), name.endswith(("phase_retrieval", "2024_phase"))
+        assert getattr(found.model, "retrieve_phase", False) == retrieval
+        assert isinstance(found.objective, Adversarial.Config)
+        assert (found.objective.spectral.omnidirectional > 0) == retrieval == (found.objective.spectral.magnitude == 0)
+
+
+def test_the_masking_ablation_differs_from_its_base_in_one_switch() -> None:
+    """So that a comparison of the two is one of the branch."""
+    base, ablation = recipe("dm_smoke"), recipe("dm_mask_smoke")
+    assert ablation.model_copy(update={"name": base.name, "model": base.model}) == base
+    assert ablation.model.model_copy(update={"branches": "both"}) == base.model
