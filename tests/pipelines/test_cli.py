@@ -21,7 +21,7 @@ def ask(*words: str) -> Result:
 BAD_INPUT = {
     "an unknown scenario": (("simulate", "smaple"), "Did you mean 'sample'"),
     "an unknown scenario of a run": (("run", "--scenario", "smaple"), "Did you mean 'sample'"),
-    "an unknown recipe": (("run", "--recipes", "dm_smoke,gru"), "Known: dm, dm_smoke, gru_smoke"),
+    "an unknown recipe": (("run", "--recipes", "dm_smoke,gru"), "There is no recipe named 'gru'"),
     "a gate corpus that does not exist": (("run", "--gate-corpus", f"nowhere#{'a' * 64}"), "unmuffle simulate"),
     "a document that does not exist": (("simulate", "mine.json"), "Nothing lies at"),
     "no recipe": (("run", "--recipes", ","), "unmuffle recipes"),
