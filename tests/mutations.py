@@ -967,6 +967,63 @@ FAULTS = (
         "            if True:",
         "tests/simulation/test_nearby.py::test_a_stretch_is_one_request",
     ),
+    # ---- training runs
+    Fault(
+        "stop only when every worker has heard that it must",
+        "training/halt.py",
+        "torch.distributed.ReduceOp.MAX",
+        "torch.distributed.ReduceOp.MIN",
+        "tests/training/test_halt.py::test_workers_stop_after_the_same_step_and_join_what_they_learnt",
+    ),
+    Fault(
+        "SIGTERM ends a worker between two checkpoints",
+        "training/halt.py",
+        "lambda *received: _told_to_go.set()",
+        "signal.SIG_DFL",
+        "tests/training/test_halt.py::test_sigterm_asks_and_does_not_end",
+    ),
+    Fault(
+        "count a worker's unsaved steps among what the weights have learnt from",
+        "training/lineage.py",
+        "        self._since.append([row_number(each) for each in ids])",
+        "        self.learnt = np.append(self.learnt, np.array([row_number(each) for each in ids], np.uint32))",
+        "tests/training/test_lineage.py::test_what_was_not_saved_does_not_count",
+    ),
+    Fault(
+        "join the workers' lineages worker by worker instead of step by step",
+        "training/lineage.py",
+        "        steps = zip(*shares, strict=True)",
+        "        steps = shares",
+        "tests/training/test_halt.py::test_workers_stop_after_the_same_step_and_join_what_they_learnt",
+    ),
+    Fault(
+        "log a row before its figures on the valid split have come",
+        "training/watch.py",
+        'complete = [row["step"] not in self.owed for row in self.ready]',
+        "complete = [True for row in self.ready]",
+        "tests/training/test_watch.py::test_a_row_without_its_figures_holds_back_those_behind_it",
+    ),
+    Fault(
+        "keep the worst versions instead of the best",
+        "training/best.py",
+        "sign = -1 if self.rule.higher_is_better else 1",
+        "sign = 1 if self.rule.higher_is_better else -1",
+        "tests/training/test_best.py::test_the_best_stay_and_others_go",
+    ),
+    Fault(
+        "go on from a checkpoint of another recipe",
+        "training/checkpoint.py",
+        "    found = differences(there, here)\n",
+        "    found: list[str] = []\n",
+        "tests/training/test_checkpoint.py::test_other_content_is_refused_with_every_difference",
+    ),
+    Fault(
+        "spend a budget and one step more",
+        "training/profile.py",
+        "if used[name] >= limit)",
+        "if used[name] > limit)",
+        "tests/training/test_profile.py::test_a_budget_says_what_is_spent",
+    ),
 )
 
 
