@@ -16,15 +16,27 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from simulation.build import Built, build, render_shard
 from simulation.cluster import ClusterInfo
 from simulation.degradations import AddNoise
-from simulation.errors import CheckpointIncompatible, CorpusDamaged, ManifestMismatch, NotThere, Superseded
+from simulation.errors import (
+    BudgetSpent,
+    CheckpointIncompatible,
+    CorpusDamaged,
+    ManifestMismatch,
+    NotThere,
+    Superseded,
+)
 from simulation.render import Library
 from simulation.scenario import Case, Scenario, Size
 from simulation.schema import Range
 from simulation.shards import commit
+from simulation.storage import read
+from simulation.virtual import open_corpora
+from training.best import Best
 from training.checkpoint import load_version, version_record
 from training.fit import Fitted, _ours, claimed_cpus, fit, version_address
-from training.profile import ComputeProfile
-from training.recipe import Recipe
+from training.ledger import accounts, total
+from training.lineage import LINEAGE, Lineage
+from training.profile import Budget, ComputeProfile
+from training.recipe import KeepBest, Recipe
 
 MakeRecipe = Callable[..., Recipe]
 ONE = ComputeProfile(workers=1, cpus_per_worker=1)
@@ -146,12 +158,111 @@ def test_a_superseded_run_stops_and_its_successor_ends_in_the_same_weights(
     assert log.steps == STEPS_LOGGED
 
 
+def lineage_of(address: str) -> Lineage:
+    """What the weights of a version have learnt from."""
+    return Lineage.from_bytes(read(f"{address}/{LINEAGE}"))
+
+
+def test_each_mixture_counts_once_an_epoch(undisturbed: tuple[Fitted, Log, list[str], str], corpus: Built) -> None:
+    """Fifty items, out of a corpus that has fewer: the lineage beside the weights has them in the order of the run."""
+    fitted, _, _, _ = undisturbed
+    lineage = lineage_of(fitted.address)
+    assert len(lineage.learnt) == 50 and lineage.corpus_rows == open_corpora(corpus.address)["train"].rows
+    assert [each.repeated.tolist() for each in lineage.epochs()] == [[]] * len(lineage.epochs())
+    assert version_record(fitted.address).facts["lineage"] == lineage.facts()
+
+
+@pytest.fixture(scope="session")
+def halved(
+    ray_cluster: ClusterInfo,
+    settings: dict[str, Any],
+    small_recipe: MakeRecipe,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Fitted, Log, str, str]:
+    """A run that spends its budget at step 3, and goes on with a larger one, validating apart: result, log, complaint,
+    store."""
+    store, log = str(tmp_path_factory.mktemp("halved")), Log()
+    best = KeepBest(metric="valid/loss", higher_is_better=False, count=2, release=True)
+    common = settings | {"storage": store, "log": log, "recipe": small_recipe(keep_best=best)}
+    poor = ComputeProfile(cpus_per_worker=1, budget=Budget(max_steps=3))
+    rich = ComputeProfile(cpus_per_worker=1, validation="apart", budget=Budget(max_core_hours=1.0))
+    with pytest.raises(BudgetSpent) as complaint:
+        fit(**common | {"profile": poor})
+    assert not Path(store, "versions").exists()
+    return fit(**common | {"profile": rich}), log, str(complaint.value), store
+
+
+def test_a_spent_budget_stops_a_run_and_a_larger_one_lets_it_go_on(
+    undisturbed: tuple[Fitted, Log, list[str], str], halved: tuple[Fitted, Log, str, str]
+) -> None:
+    """With a checkpoint of that very step, and no version before the end; nothing is learnt from or logged twice."""
+    fitted, log, complaint, _ = halved
+    assert "max_steps 3" in complaint and "at step 3 of 10" in complaint and "larger budget" in complaint
+    assert log.steps == STEPS_LOGGED
+    assert lineage_of(fitted.address).facts() == lineage_of(undisturbed[0].address).facts()
+
+
+def test_validation_apart_gives_the_same_figures_at_the_same_steps(
+    undisturbed: tuple[Fitted, Log, list[str], str], halved: tuple[Fitted, Log, str, str]
+) -> None:
+    """They come when they come, and are logged in order, with the row of their step."""
+    inside, apart = ([row for row in fitted.history] for fitted in (undisturbed[0], halved[0]))
+    figures = ("step", "valid/loss", "valid/si_sdr_db", "valid/si_sdr_gain_db")
+    assert [[row[name] for name in figures] for row in apart] == [[row[name] for name in figures] for row in inside]
+    assert [step for step, values in halved[1] if "valid/loss" in values] == [5, 10]
+
+
+def test_the_best_is_released_where_the_recipe_asks_for_it(
+    undisturbed: tuple[Fitted, Log, list[str], str], halved: tuple[Fitted, Log, str, str]
+) -> None:
+    """Both validated steps are kept; the version has the weights and figures of the one with the lower loss."""
+    fitted, _, _, store = halved
+    rule = KeepBest(metric="valid/loss", higher_is_better=False, count=2, release=True)
+    kept = Best(f"file://{store}/runs/{KEY}", rule).kept()
+    losses = {row["step"]: row["valid/loss"] for row in undisturbed[0].history}
+    assert {one.step: one.value for one in kept} == losses
+    assert version_record(kept[0].address).weights_sha256 == fitted.weights_sha256
+    assert fitted.valid["valid/loss"] == min(losses.values())
+    of_the_last_step = {one.step: version_record(one.address).weights_sha256 for one in kept}[10]
+    assert of_the_last_step == undisturbed[0].weights_sha256
+
+
+def test_sigterm_loses_no_step(
+    undisturbed: tuple[Fitted, Log, list[str], str], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """A worker that is told to go leaves a checkpoint of the step it is at; another ends in the same weights."""
+    told, log = tmp_path / "told", Log()
+
+    def be_told() -> None:
+        if not told.exists():
+            told.touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(2.0)  # the process's main thread, which looks for signals now and then, hears of it meanwhile
+
+    fitted = fit(**settings, storage=str(tmp_path), before_commit=be_told, log=log)
+    assert log.steps == STEPS_LOGGED
+    assert fitted.weights_sha256 == undisturbed[0].weights_sha256
+    ledger = accounts(f"file://{tmp_path}/runs/{KEY}")
+    assert [account.marks[0][0] for account in ledger] == [0, 6]
+    assert total(ledger).wasted_seconds < 1.0
+
+
 def test_two_workers_share_a_run(
     undisturbed: tuple[Fitted, Log, list[str], str], settings: dict[str, Any], tmp_path: Path
 ) -> None:
     """Shares of three and two items end close to what one worker learnt; four CPUs asked of two keep nobody waiting."""
     fitted = fit(**settings | {"profile": ComputeProfile(workers=2, cpus_per_worker=2)}, storage=str(tmp_path))
     assert fitted.valid == pytest.approx(undisturbed[0].valid, rel=1e-3)
+
+
+def test_an_elastic_run_takes_the_workers_there_is_room_for(
+    undisturbed: tuple[Fitted, Log, list[str], str], settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """From one to four of one CPU each: two, on a cluster of two; the global batch is the recipe's."""
+    fitted = fit(**settings | {"profile": ComputeProfile(workers=(1, 4), cpus_per_worker=1)}, storage=str(tmp_path))
+    assert len(accounts(f"file://{tmp_path}/runs/{KEY}")) == 2
+    assert fitted.valid == pytest.approx(undisturbed[0].valid, rel=1e-3)
+    assert lineage_of(fitted.address).facts() == lineage_of(undisturbed[0].address).facts()
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,26 @@ def test_rows_wait_for_their_checkpoint(mailbox: Mailbox) -> None:
     assert mailbox.take()[1] == []
 
 
+def test_a_row_without_its_figures_holds_back_those_behind_it(mailbox: Mailbox) -> None:
+    """Figures come later than their row: it waits for them, so that a record is in order."""
+    mailbox.wait(rows(2, 4, 6), owed=4)
+    mailbox.committed(6)
+    assert mailbox.take()[1] == rows(2)
+    assert mailbox.take()[1] == []
+    mailbox.figures(4, {"valid/loss": 0.5})
+    assert mailbox.take()[1] == [{**rows(4)[0], "valid/loss": 0.5}, *rows(6)]
+
+
+def test_figures_that_a_lost_worker_owed_are_given_by_its_successor(mailbox: Mailbox) -> None:
+    """It posts its rows again, and gives the figures a step had before its checkpoint was committed."""
+    mailbox.wait(rows(2, 4), owed=4)
+    mailbox.figures(4, {"valid/loss": 0.5})
+    mailbox.wait([{**row, "valid/loss": 0.5} for row in rows(4)])
+    mailbox.committed(4)
+    assert mailbox.take()[1] == [*rows(2), *[{**rows(4)[0], "valid/loss": 0.5}] * 2]
+    assert mailbox.committed_step() == 4
+
+
 def test_a_worker_that_dies_before_its_commit_logs_nothing_twice(
     ray_cluster: ClusterInfo, mailbox: Mailbox, tmp_path: Path
 ) -> None:
