@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from components.compute import Compute, launch, said_now_and_then
+from components.compute import Compute, launch, say
 from components.specs import Input, TrainSpec, is_address
 from components.stage import Result, Stage
 from simulation import storage
@@ -35,45 +35,39 @@ def trained(recipe: str, corpus: Input, store: str, parent: str = "", again: int
 
 def run(spec: TrainSpec, stage: Stage) -> dict[str, Any]:
     """The stage: fit on Ray Train, log what each checkpoint brings, register the version."""
+    from components.live import said_cluster, training_watched
     from components.record import recorded
-    from simulation.cluster import cluster
     from training.fit import fit
-    from training.ledger import first_began
     from training.recipe import Recipe
+    from training.record import RunRecord
     from training.system_metrics import nodes_watched
     from training.tracking import Tracking
 
     recipe = Recipe.parse(spec.recipe, "recipe")
-    tracking = Tracking()
-    with cluster(), recorded(tracking, stage, f"train {recipe.name}", spec.parent) as run_id:
-        tracking.params(run_id, recipe.model_dump(mode="json"))
-        tracking.dataset(run_id, spec.corpus.address, spec.corpus.sha256, "training")
-        below = storage.join(stage.store, "runs", stage.key)
-        with nodes_watched(lambda values, step: tracking.metrics(run_id, values, step), first_began(below)):
-            fitted = fit(
-                recipe,
-                corpus=spec.corpus.address,
-                corpus_digest=spec.corpus.sha256,
-                storage=stage.store,
-                name=stage.key,
-                profile=Compute.current().training,
-                before_commit=stage.check,
-                log=lambda values, step: tracking.metrics(run_id, values, step),
-                progress=lambda progress, said=said_now_and_then(f"train {recipe.name}"): said(progress.line()),
-            )
-        version = tracking.register(
-            recipe.use,
-            recipe.network,
-            fitted.address,
-            fitted.weights_sha256,
-            run_id,
-            {
-                "recipe": recipe.name,
-                "corpus_digest": spec.corpus.sha256,
-                "plan_digest": fitted.plan_digest,
-                "stage_key": stage.key,
-            },
-        )
-        tracking.tag(run_id, {"plan_digest": fitted.plan_digest})
+    tracking, corpus, name = Tracking(), spec.corpus, f"train {recipe.name}"
+    with (
+        said_cluster(name),
+        recorded(tracking, stage, name, spec.parent) as run_id,
+        training_watched(name) as progress,
+    ):
+        record = RunRecord(tracking, run_id, storage.join(stage.store, "runs", stage.key), recipe)
+        record.begin(corpus.address, corpus.sha256)
+        try:
+            with nodes_watched(record.nodes, record.began):
+                fitted = fit(
+                    recipe,
+                    corpus=corpus.address,
+                    corpus_digest=corpus.sha256,
+                    storage=stage.store,
+                    name=stage.key,
+                    profile=Compute.current().training_of(recipe.name),
+                    before_commit=stage.check,
+                    log=record.row,
+                    progress=progress,
+                )
+        finally:
+            cost = record.cost()
+            say(f"{name}: {cost.line()}")
+        version = record.end(fitted, corpus.address, corpus.sha256, stage.key)
     address = Input(address=fitted.address, sha256=fitted.weights_sha256)
     return {"version": str(address), "name": version.name, "run_id": run_id}

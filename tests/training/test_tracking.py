@@ -1,14 +1,11 @@
 import json
 import logging
 import math
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -316,6 +313,30 @@ def test_a_stage_key_is_registered_once(tracking: Tracking) -> None:
     assert (first.address, first.weights_sha256) == ("s3://bucket/versions/stage-1", DIGEST)
 
 
+def test_a_registration_that_was_killed_half_way_is_finished_by_the_next(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its logged model is found and completed; there is one, and one point of each figure."""
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    run_id = tracking.run("stage-1", "train dm")
+    given = (DEFAULT_USE, "dm", "s3://bucket/versions/stage-1", DIGEST, run_id, {"stage_key": "stage-1"})
+    facts = {"card": "# dm", "figures": {"si_sdr_db": 3.0}}
+    client = tracking._client
+    for step in ("finalize_logged_model", "create_model_version"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(client, step, killed)
+            tracking.register(*given, **facts)
+    version = tracking.register(*given, **facts)
+    shown = reading(tracking).get_model_version(DEFAULT_USE, version.version)
+    (logged,) = reading(tracking).search_logged_models([tracking._experiment])
+    assert (shown.tags["logged_model"], shown.description, str(logged.status)) == (logged.model_id, "# dm", "READY")
+    assert history(tracking, run_id, "released/si_sdr_db") == [(0, 3.0)]
+    assert [metric.value for metric in logged.metrics] == [3.0]
+
+
 def test_two_registered_at_once_get_numbers_of_their_own(tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two runs that end in the same moment both see an empty registry; `dm/1` must still mean one of them."""
     first = registered(tracking, "first")
@@ -401,80 +422,3 @@ def test_a_tracking_address_that_mlflow_does_not_know_is_refused(home: Home) -> 
     """A misspelt scheme is said at once, with what to type."""
     with pytest.raises((TrackingProblem, BadSetting), match="MLFLOW_TRACKING_URI"):
         Tracking("htp://127.0.0.1:5000").versions(DEFAULT_USE)
-
-
-class Server:
-    """A real tracking server on the loopback interface, in a process group of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.folder = folder
-        self.uri = f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self.folder.mkdir(exist_ok=True)
-        command = [
-            *(sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"),
-            *("--port", str(self.port), "--backend-store-uri", f"sqlite:///{self.folder}/server.db"),
-            *("--artifacts-destination", f"file://{self.folder}/artifacts"),
-        ]
-        quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        log = (self.folder / "log").open("ab")
-        self.process = subprocess.Popen(
-            command, cwd=self.folder, env=os.environ | quiet, stdout=log, stderr=log, start_new_session=True
-        )
-        deadline = time.monotonic() + 90
-        while not self.answers():
-            assert time.monotonic() < deadline, (self.folder / "log").read_text()
-            time.sleep(0.2)
-
-    def answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-@pytest.mark.long
-def test_a_real_server_serves_runs_and_versions_and_may_die_in_between(
-    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same calls against `mlflow server`; killed in the middle of a run, it misses nothing in the end."""
-    server = Server(tmp_path / "server")
-    server.start()
-    try:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-        tracking = Tracking()
-        run_id = tracking.run("stage-1", "train dm", parent_key="pipeline-1")
-        tracking.params(run_id, {"seed": 1})
-        tracking.dataset(run_id, "s3://bucket/corpora/sample@01234567/train", DIGEST, "training")
-        tracking.metrics(run_id, {"loss": 1.0}, step=1)
-        server.kill()
-        begun = time.monotonic()
-        tracking.metrics(run_id, {"loss": 0.5}, step=2)
-        second = tracking.run("stage-2", "train gru", parent_key="pipeline-1")
-        tracking.metrics(second, {"loss": 2.0}, step=1)
-        assert time.monotonic() - begun < 30
-        assert len(waiting(home)) == 3
-        server.start()
-        tracking.metrics(run_id, {"loss": 0.25}, step=3)
-        assert waiting(home) == []
-        assert history(tracking, run_id, "loss") == [(1, 1.0), (2, 0.5), (3, 0.25)]
-        assert history(tracking, tracking.run("stage-2", "train gru"), "loss") == [(1, 2.0)]
-        tags = {"stage_key": "stage-1"}
-        version = tracking.register(DEFAULT_USE, "dm", f"file://{tmp_path}/version", DIGEST, run_id, tags)
-        assert tracking.register(DEFAULT_USE, "dm", f"file://{tmp_path}/version", DIGEST, run_id, tags) == version
-        tracking.set_alias(DEFAULT_USE, "champion", version.version)
-        assert tracking.resolve("champion") == tracking.resolve("dm/1") == version
-        assert version.address == f"file://{tmp_path}/version"
-        assert (server.folder / "artifacts").is_dir()
-        assert not (home.path / "mlflow.db").exists()
-    finally:
-        server.kill()

@@ -9,19 +9,28 @@ from typing import Any
 from simulation import storage
 from simulation.errors import CheckpointIncompatible, NoChampion, NotThere, UnknownName
 from training.registry import CHAMPION, DEFAULT_USE, USES, Version, known_use, parse_reference
-from training.tracking.runs import Runs
+from training.tracking.logged_models import LoggedModels, shortened
 
 
-class Tracking(Runs):
+class Tracking(LoggedModels):
     """Runs and versions on one MLflow; without arguments the one of the current home."""
 
     def register(
-        self, use: str, network: str, address: str, digest: str, run_id: str, tags: Mapping[str, str]
+        self,
+        use: str,
+        network: str,
+        address: str,
+        digest: str,
+        run_id: str,
+        tags: Mapping[str, str],
+        card: str = "",
+        figures: Mapping[str, float] | None = None,
     ) -> Version:
         """Register the checkpoint folder at `address` as a version of `use`, made by `run_id`.
 
-        `digest` is the sha256 of its weights; `tags` holds `stage_key`, `recipe`, `corpus_digest`. A stage key that is
-        registered already gives back its version, so that a repeated stage registers once.
+        `digest` is the sha256 of its weights; `tags` holds `stage_key`, `recipe`, `corpus_digest`; `card` is Markdown,
+        shown on the version's page, and `figures` are those of the released weights. A stage key that is registered
+        already gives back its version, so that a repeated stage registers once.
         """
         sample_rate = known_use(use).sample_rate
         self.replay()
@@ -34,14 +43,19 @@ class Tracking(Runs):
         with self._answers():
             self._ensure_model(use, sample_rate)
             run_id = self._real_id(run_id)
-            # A server refuses file:// sources outside the run's own artifacts, so the true address stands in a tag.
-            created = self._client.create_model_version(
-                use, f"runs:/{run_id}/version", run_id, tags={**tags, **facts}, await_creation_for=0
+            logged = self._logged_model(
+                run_id, network, {**tags, **facts, "use": use}, sample_rate, card, figures or {}
             )
-        version = self._numbered(_version(created))
-        facts["number"] = version.tags["number"]
-        self.artifact(run_id, json.dumps({"use": use, **facts}, indent=2).encode(), "version/version.json")
-        return version
+            created = self._client.create_model_version(
+                use,
+                logged.artifact_location,
+                run_id,
+                tags={**tags, **facts, "logged_model": logged.model_id},
+                description=shortened(card) or None,
+                await_creation_for=0,
+                model_id=logged.model_id,
+            )
+        return self._numbered(_version(created))
 
     def _numbered(self, version: Version) -> Version:
         """The version under a number of its own: of two that were registered at once, the later one gives way."""
