@@ -84,6 +84,9 @@ def fit(
     address = version_address(storage, recipe, name)
     run = join(normal(storage), "runs", name)
     if exists(join(address, CONFIG)):
+        facts = {"recipe": recipe.model_dump(mode="json"), "corpus_digest": corpus_digest}
+        theirs = identity(version_record(address).facts)
+        refuse_other_content(address, theirs, identity(facts) | {"plan_digest": theirs["plan_digest"]})
         return finished(address)
     plan_digest = open_corpora(corpus, corpus_digest)["train"].record.plan_digest
     watch = Watch(join(run, "logged.json"), log, progress)
@@ -100,7 +103,6 @@ def fit(
         validator_cpus=validator_cpus(profile) if apart else None,
         validator_threads=profile.validation_cpus,
         budget=profile.budget,
-        spent=spent(run),
         mailbox=watch.mailbox,
         before_commit=before_commit,
     )
@@ -165,8 +167,8 @@ def refuse_spent(errand: Errand, step: int, stopped: Stopped | None = None) -> N
     """BudgetSpent where the run has used what it may."""
     cost = spent(errand.run)
     what = errand.budget.spent(step, cost.core_hours, cost.gpu_hours)
-    if stopped is not None and stopped.reason is Reason.BUDGET and not what:
-        what = str(errand.budget.model_dump(exclude_none=True))  # the ledger is some seconds behind
+    if stopped is not None and stopped.reason is Reason.BUDGET and not what:  # the ledger is some seconds behind
+        what = ", ".join(f"{name} {limit:g}" for name, limit in errand.budget.limits.items())
     if what and step < errand.recipe.steps:
         raise BudgetSpent(
             f"The budget of this run is spent ({what}): {cost.line()}"
@@ -187,7 +189,7 @@ def launch(errand: Errand, profile: ComputeProfile) -> tuple[str, Stopped | None
             num_workers=profile.workers,
             elastic_resize_monitor_interval_s=profile.resize_every_s,
             use_gpu=profile.gpus_per_worker > 0,
-            resources_per_worker=claims(profile),
+            resources_per_worker=claims(profile, errand.cores),
         ),
         run_config=RunConfig(
             name=name,
@@ -229,10 +231,10 @@ class Heeding(TorchConfig):
         return HeedingBackend
 
 
-def claims(profile: ComputeProfile) -> dict[str, float]:
+def claims(profile: ComputeProfile, cpus: float) -> dict[str, float]:
     """What each worker claims, as Ray names it."""
     memory = {} if profile.memory_per_worker_gb is None else {"memory": profile.memory_per_worker_gb * 1e9}
-    return {"CPU": claimed_cpus(profile), "GPU": profile.gpus_per_worker, **memory}
+    return {"CPU": cpus, "GPU": profile.gpus_per_worker, **memory}
 
 
 def claimed_cpus(profile: ComputeProfile) -> float:

@@ -19,8 +19,12 @@ class Budget(Schema):
     def spent(self, step: int, core_hours: float, gpu_hours: float) -> str:
         """What is spent, in words; empty where there is something left."""
         used = {"max_steps": step, "max_core_hours": core_hours, "max_gpu_hours": gpu_hours}
-        limits = self.model_dump(exclude_none=True)
-        return ", ".join(f"{name} {limit:g}" for name, limit in limits.items() if used[name] >= limit)
+        return ", ".join(f"{name} {limit:g}" for name, limit in self.limits.items() if used[name] >= limit)
+
+    @property
+    def limits(self) -> dict[str, int | float]:
+        """Those that there are."""
+        return self.model_dump(exclude_none=True)
 
 
 class ComputeProfile(Schema):

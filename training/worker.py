@@ -26,7 +26,7 @@ from simulation.virtual import open_corpora
 from training.batches import READERS, Batch, Batches
 from training.checkpoint import refuse_other_content, version_files, version_record, weights_bytes
 from training.halt import Halt, Reason, Stopped, preempted
-from training.ledger import Cost, Meter, metered
+from training.ledger import Meter, metered, spent
 from training.lineage import LINEAGE, Lineage
 from training.loop import Progress, Run, Seat, train
 from training.profile import Budget
@@ -57,8 +57,6 @@ class Errand:
     """CPUs that validation beside the training claims; None: the first worker does it."""
     validator_threads: int
     budget: Budget
-    spent: Cost
-    """What the run had cost before the workers were started."""
     mailbox: Any
     before_commit: Callable[[], None] | None
 
@@ -163,6 +161,7 @@ class Reporter:
         self.upload = Upload()
         self.stopped: Stopped | None = None
         self.upload.done.set()
+        self.before = spent(errand.run)
         self.halt = Halt(seat, self._known, self._heard)
         self.look = self._look()
         self.run, self.lineage = self._resumed(batches.corpus.rows)
@@ -266,7 +265,7 @@ class Reporter:
         if preempted():
             return Reason.PREEMPTED
         errand, hours = self.errand, (time.monotonic() - self.began) / 3600 * self.seat.world
-        cores, gpus = errand.spent.core_hours + hours * errand.cores, errand.spent.gpu_hours + hours * errand.gpus
+        cores, gpus = self.before.core_hours + hours * errand.cores, self.before.gpu_hours + hours * errand.gpus
         return Reason.BUDGET if errand.budget.spent(0, cores, gpus) else Reason.NONE
 
     def _look(self) -> Inside | Apart:

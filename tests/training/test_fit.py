@@ -32,7 +32,7 @@ from simulation.storage import read
 from simulation.virtual import open_corpora
 from training.best import Best
 from training.checkpoint import load_version, version_record
-from training.fit import Fitted, _ours, claimed_cpus, fit, version_address
+from training.fit import Fitted, _ours, claimed_cpus, claims, fit, validator_cpus, version_address
 from training.ledger import accounts, total
 from training.lineage import LINEAGE, Lineage
 from training.profile import Budget, ComputeProfile
@@ -131,6 +131,9 @@ def test_a_finished_run_is_answered_from_its_version(
         raise AssertionError("trained again")
 
     assert fit(**settings, storage=store, before_commit=never, log=never, progress=never) == fitted
+    other = settings | {"recipe": settings["recipe"].model_copy(update={"seed": 7})}
+    with pytest.raises(CheckpointIncompatible, match=r"recipe.seed: 0 there, 7 here"):
+        fit(**other, storage=store)
 
 
 def test_a_superseded_run_stops_and_its_successor_ends_in_the_same_weights(
@@ -283,6 +286,23 @@ def test_workers_claim_no_more_than_there_is(
     """Ray would wait for the rest for ever; with none at all (an autoscaler's beginning) it may."""
     monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": there})
     assert claimed_cpus(ComputeProfile(workers=workers, cpus_per_worker=cpus)) == claimed
+
+
+@pytest.mark.parametrize(
+    ("workers", "there", "claimed"), [(1, 2.0, 1.0), (2, 2.0, 0.0), ((1, 2), 2.0, 0.0), (2, 8.0, 1.0), (4, 2.0, 0.0)]
+)
+def test_validation_apart_never_waits_for_cpus(
+    monkeypatch: pytest.MonkeyPatch, workers: int | tuple[int, int], there: float, claimed: float
+) -> None:
+    """Where workers may need them all, it claims none and runs beside them."""
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": there})
+    assert validator_cpus(ComputeProfile(workers=workers, cpus_per_worker=1)) == claimed
+
+
+def test_a_worker_claims_memory_where_the_profile_says_so() -> None:
+    """In bytes, as Ray counts it."""
+    assert claims(ComputeProfile(memory_per_worker_gb=1.5), 2.0) == {"CPU": 2.0, "GPU": 0, "memory": 1.5e9}
+    assert claims(ComputeProfile(gpus_per_worker=1), 1.0) == {"CPU": 1.0, "GPU": 1}
 
 
 def test_a_corpus_that_is_not_there_is_answered_at_once(settings: dict[str, Any], tmp_path: Path) -> None:
