@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 SAMPLE_RATE = 16_000
 """Hz, of what comes in: wide-band PESQ (ITU-T P.862.2) is defined at no other rate."""
 
+DIGITS = 4
+"""Of a score, after the point: the rest is rounding of what was scored, which differs from machine to machine."""
+
 
 def begin() -> None:
     """Leave Ctrl-C to the parent, and end with it, however that ends."""
@@ -32,6 +35,6 @@ def score(clean: NDArray[np.float32], enhanced: NDArray[np.float32]) -> float:
     if not (np.isfinite(clean).all() and np.isfinite(enhanced).all() and clean.any() and enhanced.any()):
         return float("nan")
     try:
-        return float(pesq(SAMPLE_RATE, clean, enhanced, "wb"))
+        return round(float(pesq(SAMPLE_RATE, clean, enhanced, "wb")), DIGITS)
     except (PesqError, ValueError):
         return float("nan")
