@@ -1024,6 +1024,56 @@ FAULTS = (
         "if used[name] > limit)",
         "tests/training/test_profile.py::test_a_budget_says_what_is_spent",
     ),
+    # ---- the record of a training run
+    Fault(
+        "a checkpoint that never arrived counts as kept work",
+        "training/ledger.py",
+        "for step, seconds in one.marks if step <= resumed]",
+        "for step, seconds in one.marks]",
+        "tests/training/test_ledger.py::test_a_checkpoint_that_never_arrived_saves_nothing",
+    ),
+    Fault(
+        "a worker accounts for itself at its end alone",
+        "training/ledger.py",
+        "        while not over.wait(every_s):\n",
+        "        while not over.wait():\n",
+        "tests/training/test_ledger.py::test_a_worker_that_is_killed_has_lost_no_more_of_its_account_than_a_beat",
+    ),
+    Fault(
+        "every write waits for a server that is away",
+        "training/tracking/runs.py",
+        "if began < self._away_until:",
+        "if began < 0:",
+        "tests/training/test_tracking.py::test_a_server_that_is_slow_to_refuse_is_asked_half_of_the_time_at_most",
+    ),
+    Fault(
+        "listening to a run throws its dice",
+        "training/samples.py",
+        "with torch.random.fork_rng(devices=[]), ",
+        "with ",
+        "tests/training/test_samples.py::test_listening_changes_neither_the_network_nor_the_dice",
+    ),
+    Fault(
+        "the revision of whatever repository lies around us is recorded",
+        "training/provenance.py",
+        'if tracked else ""',
+        'if tracked is not None else ""',
+        "tests/training/test_provenance.py::test_a_repository_around_the_installation_is_not_ours",
+    ),
+    Fault(
+        "a registration that is repeated leaves a second logged model",
+        "training/tracking/logged_models.py",
+        "        if found:\n",
+        "        if False:\n",
+        "tests/training/test_tracking.py::test_a_registration_that_was_killed_half_way_is_finished_by_the_next",
+    ),
+    Fault(
+        "the model card is silent about missing licences",
+        "training/model_card.py",
+        "licence {one.licence or 'not stated'}",
+        "licence {one.licence}",
+        "tests/training/test_model_card.py::test_sources_that_were_not_recorded_are_said_to_be_missing",
+    ),
 )
 
 
