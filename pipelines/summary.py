@@ -55,20 +55,28 @@ def standing(use: str, home: Home) -> Answer:
 
     known_use(use)
     tracking = Tracking()
-    held = {alias: version.name for alias in ALIASES if (version := tracking.alias(use, alias)) is not None}
+    versions = {alias: version for alias in ALIASES if (version := tracking.alias(use, alias)) is not None}
+    held = {alias: version.name for alias, version in versions.items()}
     service = running(home)
     rows = [(alias, held.get(alias, "none")) for alias in ALIASES]
     rows.append(("serving now", f"{service.version} at {service.address}" if service else "nothing"))
+    if cost := {tag: float(text) for tag, text in _champion_tags(versions).items() if tag.startswith("cost_")}:
+        rows.append(("training the champion", _cost(cost)))
     looked, most = _looks(use, home.store)
     rows.append(("looks at the gate corpus", f"{looked}, to be replaced after {most}" if looked else "none"))
     data: dict[str, Any] = {
         "use": use,
         "aliases": held,
+        "cost": cost,
         "service": service.model_dump(mode="json") if service else None,
     }
     warnings = worn_out(looked, policy_for(use).alpha, most)
     data |= {"gate_looks": looked, "most_gate_looks": most, "warnings": list(warnings)}
     return Answer(data, stacked(table(use, ("", "version"), rows), *(f"Warning: {warning}" for warning in warnings)))
+
+
+def _champion_tags(versions: dict[str, Any]) -> dict[str, str]:
+    return versions["champion"].tags if "champion" in versions else {}
 
 
 def _looks(use: str, store: str) -> tuple[int, int]:
@@ -156,22 +164,37 @@ def known_models(use: str) -> Answer:
     aliases: dict[str, list[str]] = {}
     for alias, number in tracking.aliases(use).items():
         aliases.setdefault(number, []).append(alias)
-    data = [
+    data: list[dict[str, Any]] = [
         {
             "model": version.name,
             "use": version.use,
             "version": version.version,
             "aliases": aliases.get(version.version, []),
             "recipe": version.tags.get("recipe", ""),
+            "cost": {tag: float(value) for tag, value in version.tags.items() if tag.startswith("cost_")},
             "gate": version.tags.get("gate_reason", ""),
             "address": version.address,
         }
         for version in tracking.versions(use)
     ]
-    rows = [(str(one["model"]), ", ".join(one["aliases"]), str(one["recipe"]), str(one["gate"])) for one in data]
+    rows = [
+        (str(one["model"]), ", ".join(one["aliases"]), str(one["recipe"]), _cost(one["cost"]), str(one["gate"]))
+        for one in data
+    ]
     networks = known_networks()
-    shown = stacked(table(use, ("model", "alias", "recipe", "gate"), rows), networks)
+    shown = stacked(table(use, ("model", "alias", "recipe", "cost", "gate"), rows), networks)
     return Answer({"versions": data, "networks": networks.data}, shown)
+
+
+def _cost(tags: dict[str, float]) -> str:
+    """What training a version took, from its tags; empty where it was not trained here."""
+    if not tags:
+        return ""
+    gpus, wasted = tags["cost_gpu_hours"], tags["cost_wasted_core_hours"]
+    parts = [f"{tags['cost_core_hours']:.3f} core-h"]
+    parts += [f"{gpus:.3f} GPU-h"] if gpus else []
+    parts += [f"{wasted:.3f} wasted"] if wasted else []
+    return ", ".join(parts)
 
 
 def known_networks() -> Answer:
