@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup bench-metrics bench-simulation demo test test-long test-mutations lint types contracts clean
+.PHONY: setup bench-metrics bench-simulation bench-training demo test test-long test-mutations lint types contracts clean
 
 setup: $(READY)
 
@@ -40,6 +40,9 @@ bench-metrics: $(READY)   ## utterances per second and core of every metric
 
 bench-simulation: $(READY)   ## audio-hours per core-hour of simulation, beside a bare loop over the same rows
 	$(BIN)/python -m benchmarks.simulation
+
+bench-training: $(READY)   ## step time of the whole training stack beside a bare PyTorch loop; input, checkpoints, resume
+	$(BIN)/python -m benchmarks.training
 
 clean:
 	rm -rf .venv .unmuffle build dist

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
 
@@ -170,6 +171,13 @@ def test_the_stream_is_the_steps_in_order(tones: object, small_recipe: MakeRecip
     for step, batch in enumerate(streamed, start=4):
         assert batch.ids == batches.load(step).ids
         assert torch.equal(batch.noisy, batches.load(step).noisy)
+
+
+def test_batches_wait_in_page_locked_memory_where_there_is_a_gpu(tones: object, small_recipe: MakeRecipe) -> None:
+    """So that the GPU fetches them while it computes; without one, they are left where they are."""
+    with closing(Batches(tones, small_recipe()).stream(0)) as stream:
+        batch = next(stream)
+    assert batch.noisy.is_pinned() == batch.clean.is_pinned() == torch.cuda.is_available()
 
 
 def test_a_mixture_that_cannot_be_read_stops_the_stream(tones: object, small_recipe: MakeRecipe) -> None:

@@ -88,6 +88,7 @@ def test_batches_of_a_plan_are_those_of_the_rendered_corpus(
     recipe = small_recipe(steps=1 + 3 * virtual.rows // 5)
     there, here = Batches(rendered, recipe), Batches(virtual, recipe, workers)
     assert rendered.rows == virtual.rows > len(rendered.entries)
+    assert rendered.stretch == virtual.stretch == 20
     with closing(there.stream(0)) as theirs, closing(here.stream(0)) as ours:
         count = sum(equal(one, other) for one, other in zip(theirs, ours, strict=True))
     assert count == recipe.steps
