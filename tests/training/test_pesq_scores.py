@@ -80,7 +80,7 @@ def test_what_was_asked_long_ago_is_forgotten(scores: PesqScores, monkeypatch: p
     assert scores.computed == before + 1
 
 
-@pytest.mark.parametrize("case", ["silent clean", "silent enhanced", "no speech", "too short", "not finite"])
+@pytest.mark.parametrize("case", ["silent clean", "silent enhanced", "too short", "not finite"])
 def test_what_pesq_cannot_score_is_not_a_number(pieces: torch.Tensor, case: str) -> None:
     """No exception, no invented score."""
     clean, enhanced = pieces[0].numpy().copy(), pieces[1].numpy().copy()
@@ -89,9 +89,6 @@ def test_what_pesq_cannot_score_is_not_a_number(pieces: torch.Tensor, case: str)
             clean[:] = 0
         case "silent enhanced":
             enhanced[:] = 0
-        case "no speech":
-            clean[:] = 0
-            clean[8000] = 1e-4
         case "too short":
             clean, enhanced = clean[:100], enhanced[:100]
         case "not finite":
@@ -123,12 +120,12 @@ def test_a_copy_starts_anew(scores: PesqScores) -> None:
 
 
 PARENT = """
-import sys, time, psutil, torch
-from training.objectives.pesq_scores import PesqScores
+if __name__ == "__main__":  # the processes import this file, too
+    import sys, time, psutil, torch
+    from training.objectives.pesq_scores import PesqScores
 
-if __name__ == "__main__":
     scores = PesqScores(processes=2)
-    asked = [scores.ask(torch.zeros(10), torch.full((10,), 1.0 * each)) for each in range(20)]
+    asked = [scores.ask(torch.zeros(10), torch.full((10,), 1.0 * each)) for each in range(9)]
     [scores.wait(each) for each in asked]
     print(*(child.pid for child in psutil.Process().children()), flush=True)
     time.sleep(60 if sys.argv[1] == "killed" else 0)
