@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -52,15 +53,21 @@ class Numbers:
     batch=st.integers(1, 12),
     legs=st.lists(st.integers(1, 5), min_size=1, max_size=4),
     bucketing=st.booleans(),
+    window=st.sampled_from([4, 1024]),
 )
-@example(rows=23, batch=6, legs=[2, 1, 2], bucketing=False)
-@example(rows=23, batch=6, legs=[4, 2], bucketing=True)
+@example(rows=23, batch=6, legs=[2, 1, 2], bucketing=False, window=4)
+@example(rows=23, batch=6, legs=[4, 2], bucketing=True, window=1024)
 @settings(deadline=None, max_examples=25)
 def test_a_run_that_is_resumed_on_other_workers_meets_every_sample_exactly_once(
-    rows: int, batch: int, legs: list[int], bucketing: bool, small_recipe: MakeRecipe
+    rows: int, batch: int, legs: list[int], bucketing: bool, window: int, small_recipe: MakeRecipe
 ) -> None:
     """Any corpus, any batch, stopped any number of times, each leg on another number of workers: in every step they
     share what one worker would have had, and over all legs every row comes once an epoch."""
+    with patch("training.order.WINDOW", window), patch("training.batches.WINDOW", window):
+        _check_legs(rows, batch, legs, bucketing, small_recipe)
+
+
+def _check_legs(rows: int, batch: int, legs: list[int], bucketing: bool, small_recipe: MakeRecipe) -> None:
     steps_a_leg, corpus = 4, Numbers(rows)
     whole = Batches(corpus, small_recipe(batch_size=batch, steps=steps_a_leg * len(legs), bucketing=bucketing))
     met: list[str] = []
