@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from simulation.errors import UnknownName
 from simulation.schema import Range
+from training.cookbook_diffusion import gp_unified, gp_unified_smoke, sgmse_plus
 from training.models import Dm, GruMask, MpSenet, ReNet
 from training.models.presets import PRESETS
 from training.objectives import Regression, Spectral, papers
@@ -244,6 +245,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **{name: partial(mp_senet, name) for name in ("mp_senet_2023", "mp_senet_2024", "mp_senet_2024_phase")},
     **{f"renet_{task}": partial(renet, task) for task in get_args(papers.Task)},
     **{f"renet_small_{task}": partial(renet, task, "renet_small") for task in get_args(papers.Task)},
+    "gp_unified": gp_unified,
+    "sgmse_plus": sgmse_plus,
+    "gp_unified_smoke": gp_unified_smoke,
     "dm_smoke": dm_smoke,
     "dm_mask_smoke": dm_mask_smoke,
     "mp_senet_smoke": mp_senet_smoke,

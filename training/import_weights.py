@@ -17,13 +17,28 @@ from torch import Tensor
 from simulation import storage
 from simulation.errors import BadSetting, CheckpointIncompatible, UnknownName
 from training.checkpoint import save_version
-from training.models import Enhancer, ModelConfig, MpSenet, ReNet
-from training.name_maps import MP_SENET_2023, MP_SENET_2024, RENET, NameMap
+from training.models import Enhancer, GpUnified, ModelConfig, MpSenet, ReNet
+from training.models.gp_unified import Sampling
+from training.name_maps import MP_SENET_2023, MP_SENET_2024, RENET, SGMSE, NameMap
 from training.registry import Version, known_use
 from training.tracking import Tracking
 
 WRAPPERS = ("generator", "state_dict", "model")
 """Keys under which trainers of this line put the network's weights."""
+
+FROZEN = ".all_modules.0.W"
+"""The end of the name of NCSN++'s frozen frequencies."""
+
+AVERAGE, AVERAGED = "ema", "shadow_params"
+"""Keys of torch_ema, which SGMSE+'s trainer keeps beside the weights: an average of every parameter, in their order."""
+
+
+class Inert:
+    """Stands in for a class that a checkpoint only names, so that nothing of it is imported."""
+
+
+NAMED_CLASSES = ("sgmse.data_module.SpecsDataModule",)
+"""Classes that trainers write down among their settings."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,9 @@ RELEASED: dict[str, Released] = {
     "renet_small": Released(ReNet.Config(magnitude_channels=32, magnitude_head=8, phase_floors=True), RENET),
     "renet_small_phase": Released(
         ReNet.Config(magnitude_channels=32, magnitude_head=8, phase_floors=True, retrieve_phase=True), RENET
+    ),
+    "sgmse_plus": Released(
+        GpUnified.Config(predictive_decoder=False, sampling=Sampling(mode="generative", step_size="exact")), SGMSE
     ),
 }
 
@@ -102,7 +120,8 @@ def _tensors(data: bytes, file: Path) -> dict[str, Any]:
             return tensors_from_bytes(data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the protocol of a pickle that is refused anyway
-            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([(Inert, name) for name in NAMED_CLASSES]):
+                found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch reads other people's bytes by rules of its own, and stumbles in any way
         raise CheckpointIncompatible(
             f"{file} holds more than tensors, or is no file of weights ({type(error).__name__}). Expected safetensors "
@@ -114,9 +133,12 @@ def _tensors(data: bytes, file: Path) -> dict[str, Any]:
 
 def _network_weights(found: dict[str, Any], file: Path) -> dict[str, Tensor]:
     """The network's own tensors, out of whatever its trainer wrapped around them."""
+    average = found.get(AVERAGE)
     for wrapper in WRAPPERS:
         if isinstance(found.get(wrapper), dict):
             found = found[wrapper]
+    if isinstance(average, dict) and AVERAGED in average:
+        found = _averaged(found, average[AVERAGED], file)
     tensors = {str(name).removeprefix("module."): value for name, value in found.items() if isinstance(value, Tensor)}
     if not tensors:
         raise CheckpointIncompatible(
@@ -124,6 +146,17 @@ def _network_weights(found: dict[str, Any], file: Path) -> dict[str, Tensor]:
             f"state dict, by itself or under one of {', '.join(WRAPPERS)}."
         )
     return tensors
+
+
+def _averaged(found: dict[str, Any], averages: Any, file: Path) -> dict[str, Any]:
+    """The weights with their averages in their places, by order; older trainers left frozen ones out of the list."""
+    for names in (list(found), [name for name in found if not name.endswith(FROZEN)]):
+        if len(names) == len(averages):
+            return {**found, **dict(zip(names, averages, strict=True))}
+    raise CheckpointIncompatible(
+        f"{file} holds {len(averages)} averages for {len(found)} weights, so it cannot be said whose they are. "
+        "Save the averaged weights by their names, as safetensors."
+    )
 
 
 def _must_be_finite(model: Enhancer, file: Path) -> None:

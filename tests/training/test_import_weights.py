@@ -1,8 +1,10 @@
 """Weights that authors released: every name finds its place, and nothing but tensors is read."""
 
 import pickle
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,13 +14,23 @@ from safetensors.torch import save_file
 from simulation.errors import BadSetting, CheckpointIncompatible, UnknownName
 from training.checkpoint import load_version, version_record
 from training.import_weights import RELEASED, Released, import_weights
-from training.models import MpSenet, ReNet
-from training.name_maps import RENET, NameMap
+from training.models import GpUnified, MpSenet, ReNet
+from training.models.gp_unified import Sampling
+from training.name_maps import RENET, NameMap, ncsnpp
 from training.tracking import Tracking
 
 SMALL = ReNet.Config(
     magnitude_channels=2, phase_channels=1, blocks=1, heads=1, magnitude_head=2, phase_head=1, glu_width=64
 )
+SCORE = GpUnified.Config(
+    channels=4,
+    multipliers=(1, 2, 1),
+    blocks=1,
+    attention_bins=(64,),
+    predictive_decoder=False,
+    sampling=Sampling(mode="generative"),
+)
+WB = ("weight", "bias")
 
 
 def renet_names(blocks: int) -> Iterator[str]:
@@ -98,6 +110,40 @@ def mp_senet_layer_names(new: bool) -> list[str]:
     ]
 
 
+def sgmse_names(config: GpUnified.Config) -> Iterator[str]:
+    """The names in the state dict of SGMSE+'s NCSN++, as its trainer saves them."""
+    shape = config.shape
+    widths, waiting = list(shape.widths), shape.skips
+    block = [
+        f"{layer}.{kind}" for layer in ("GroupNorm_0", "Conv_0", "Dense_0", "GroupNorm_1", "Conv_1") for kind in WB
+    ]
+    attention = [
+        *(f"GroupNorm_0.{kind}" for kind in WB),
+        *(f"NIN_{place}.{kind}" for place in range(4) for kind in "Wb"),
+    ]
+    direct, turned = block, [*block, *(f"Conv_2.{kind}" for kind in WB)]
+    parts: list[list[str] | tuple[str, ...]] = [["W"], WB, WB, WB]
+    came = shape.channels
+    for level, width in enumerate(widths):
+        for _ in range(shape.blocks):
+            parts.append(direct if came == width else turned)
+            parts += [attention] * shape.attends(level)
+            came = width
+        if level < len(widths) - 1:
+            parts += [turned, [f"Conv_0.{kind}" for kind in WB]]
+    parts += [direct, attention, direct]
+    for level in reversed(range(len(widths))):
+        for _ in range(shape.blocks + 1):
+            waiting.pop()
+            parts.append(turned)
+        parts += [attention] * shape.attends(level)
+        parts += [WB, WB]
+        parts += [turned] * (level > 0)
+    assert not waiting
+    yield from ("dnn.output_layer.weight", "dnn.output_layer.bias")
+    yield from (f"dnn.all_modules.{place}.{name}" for place, names in enumerate(parts) for name in names)
+
+
 @pytest.mark.parametrize("name", sorted(RELEASED))
 def test_every_name_of_the_authors_finds_its_place(name: str) -> None:
     """One name of theirs for each of ours, with none left over on either side."""
@@ -105,6 +151,8 @@ def test_every_name_of_the_authors_finds_its_place(name: str) -> None:
     config = released.config
     if isinstance(config, MpSenet.Config):
         theirs = list(mp_senet_names(config.edition, config.blocks))
+    elif isinstance(config, GpUnified.Config):
+        theirs = list(sgmse_names(config))
     else:
         theirs = list(renet_names(config.blocks))
     with torch.device("meta"):
@@ -148,6 +196,45 @@ def test_released_weights_become_a_version(
         assert torch.equal(loaded[RENET.renamed(name)].flatten(), tensor.flatten()), name
     again = import_weights("small", file, "denoise-16k", f"file://{tmp_path / 'store'}", tracking)
     assert again.version == version.version
+
+
+class SpecsDataModule:
+    """A class that SGMSE+'s trainer names among its settings."""
+
+
+SpecsDataModule.__module__ = "sgmse.data_module"
+
+
+@pytest.mark.parametrize("frozen_too", [True, False])
+def test_averages_of_a_diffusion_model_are_taken_from_its_trainers_checkpoint(
+    frozen_too: bool, tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the place of the weights that they are averages of, in the order of these; its settings are not looked at."""
+    monkeypatch.setitem(RELEASED, "small", Released(SCORE, ncsnpp(levels=3, blocks=1, attention=(2,))))
+    names = RELEASED["small"].names
+    torch.manual_seed(0)
+    ours = SCORE.build().state_dict()
+    state = {}
+    for name in sgmse_names(SCORE):
+        tensor = ours[names.renamed(name)]
+        state[name] = torch.randn((tensor.mT if "NIN" in name and name.endswith("W") else tensor).shape)
+    averages = [tensor + 1 for name, tensor in state.items() if frozen_too or not name.endswith("modules.0.W")]
+    monkeypatch.setitem(sys.modules, "sgmse", ModuleType("sgmse"))
+    monkeypatch.setitem(sys.modules, "sgmse.data_module", SimpleNamespace(SpecsDataModule=SpecsDataModule))
+    hyper_parameters = {"backbone": "ncsnpp", "data_module_cls": SpecsDataModule}
+    ema = {"decay": 0.999, "num_updates": 3, "shadow_params": averages, "collected_params": None}
+    file = tmp_path / "epoch=1.ckpt"
+    torch.save({"state_dict": state, "ema": ema, "hyper_parameters": hyper_parameters}, file)
+    monkeypatch.delitem(sys.modules, "sgmse.data_module")
+    version = import_weights("small", file, "denoise-16k", f"file://{tmp_path / 'store'}", tracking)
+    loaded = load_version(version.address).state_dict()
+    for name, tensor in state.items():
+        wanted = tensor if name.endswith("modules.0.W") and not frozen_too else tensor + 1
+        found = loaded[names.renamed(name)]
+        assert torch.equal(found, wanted.mT if "NIN" in name and name.endswith("W") else wanted), name
+    torch.save({"state_dict": state, "ema": ema | {"shadow_params": averages[:5]}}, file)
+    with pytest.raises(CheckpointIncompatible, match="5 averages for"):
+        import_weights("small", file, "denoise-16k", f"file://{tmp_path / 'store'}", tracking)
 
 
 class Planted:

@@ -74,6 +74,9 @@ class GpUnified(Enhancer):
         predictive_decoder: bool = True
         predictive_over_time: bool = False
         """True: the predictive head divides by t and flips the sign, as the score's does."""
+        predictive_residual: bool = False
+        """True: the predictive head says what to add to the noisy spectrum; so a fresh network leaves its input as it
+        is, and little training suffices. False: it says the clean spectrum itself."""
         sde: Ouve = Ouve()
         sampling: Sampling = Sampling()
 
@@ -158,7 +161,8 @@ class GpUnified(Enhancer):
         if not predict or self.predictive is None:
             return Outputs(score, None)
         clean = _complex(self.predictive(encoded, time))
-        return Outputs(score, -clean if self.config.predictive_over_time else clean)
+        clean = -clean if self.config.predictive_over_time else clean
+        return Outputs(score, noisy + clean if self.config.predictive_residual else clean)
 
     def conditions(self, noisy: Float[Tensor, "batch samples"]) -> Conditions:
         """The noisy waveform, brought to a peak of one, as a compressed spectrum."""
