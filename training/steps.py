@@ -69,7 +69,8 @@ def pieces(batch: Batch, count: int) -> list[Batch]:
     items = len(batch.ids)
     count = min(count, items)
     edges = [place * items // count for place in range(count + 1)]
-    return [Batch(*(each[slice(*cut)] for each in batch)) for cut in pairwise(edges)]
+    cuts = [slice(*cut) for cut in pairwise(edges)]
+    return [Batch(batch.noisy[cut], batch.clean[cut], batch.ids[cut]) for cut in cuts]
 
 
 def distributed(run: Run, phase: str, seat: Seat) -> nn.Module:

@@ -122,8 +122,11 @@ def test_a_run_that_is_told_to_stop_goes_on_to_the_same_weights(
         assert bare.main(words) == 1
     assert "Stopped at step 4 of 10; the same command goes on." in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["training.pt"]
+    told: list[int] = []
+    monkeypatch.setattr(bare, "tell", lambda progress: told.append(progress.step))
     for _ in range(2):
         assert bare.main(words) == 0
+        assert told[0] == 5
         assert version_record(f"{tmp_path}/out/version").weights_sha256 == undisturbed
 
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +14,8 @@ from training.batches import Batches
 from training.checkpoint import weights_digest
 from training.loop import Run, Seat, train
 from training.models import Dm, GruMask
-from training.objectives import Regression
-from training.progress import Progress
+from training.objectives import Losses, Regression
+from training.progress import Clock, Progress
 from training.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -107,6 +107,42 @@ def test_progress_says_how_long_it_will_take() -> None:
     assert line == (
         "step 30 of 120, judge loss 0.1250, loss 0.2500, 41.3 items a second, 2% waiting for data, 1:05 left"
     )
+
+
+def test_progress_is_of_this_process_and_says_what_waiting_cost(
+    small_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four steps of a run taken up at step 6, each a second of waiting and three of work, by a clock of the test."""
+    now = [0.0]
+    monkeypatch.setattr("training.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def slow() -> Iterator[str]:
+        for _ in range(4):
+            now[0] += 1.0
+            yield "batch"
+
+    clock, words = Clock(small_recipe(steps=20, batch_size=8), first_step=6), []
+    for step, _ in enumerate(clock.waiting(slow()), 7):
+        now[0] += 3.0
+        words.append(clock.progress(step, {"model": Losses(torch.tensor([1.0, 2.0]), {})}))
+    assert [(each.step, each.items_per_s, each.input_wait_share) for each in words] == [
+        (step, 2.0, 0.25) for step in (7, 8, 9, 10)
+    ]
+    assert words[-1].remaining_s == 10 * 4.0
+    assert words[-1].losses == {"model": 1.5}
+
+
+def test_a_word_is_due_at_once_then_now_and_then_and_at_the_end(
+    small_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each word makes the device finish what it was told to do, so there are two a second, however fast the steps."""
+    now = [0.0]
+    monkeypatch.setattr("training.progress.time", SimpleNamespace(monotonic=lambda: now[0]))
+    clock, due = Clock(small_recipe(steps=10), first_step=0), []
+    for step in range(1, 11):
+        now[0] += 0.125
+        due += [step] if clock.due(step) else []
+    assert due == [1, 5, 9, 10]
 
 
 def test_the_loop_needs_neither_ray_nor_mlflow_nor_kfp() -> None:

@@ -14,7 +14,7 @@ from simulation.errors import TrainingDiverged
 from training.batches import Batches
 from training.checkpoint import weights_bytes, weights_digest
 from training.descent import LEAST_SCALE
-from training.guard import Guard
+from training.guard import Guard, Watched
 from training.loop import Run, Seat, train
 from training.models import Dm
 from training.models.base import ModelConfig
@@ -152,6 +152,28 @@ def test_a_device_that_runs_ahead_is_not_waited_for(small_recipe: MakeRecipe) ->
         guard.settle()
 
 
+def test_nothing_is_saved_after_a_gradient_that_nobody_has_looked_at(
+    tones: Any, small_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a look at a gradient comes late, that of the very step of a checkpoint or validation comes before these."""
+
+    def late(guard: Guard, *seen: Any) -> None:
+        guard.unseen.append(Watched(*seen))
+
+    monkeypatch.setattr(Guard, "watch", late)
+    recipe, read = small_recipe(checkpoint_every=2, validate_every=2), tones.read
+    bad = Batches(tones, recipe).indices(1)[-1].index
+    tones.read = lambda index: SimpleNamespace(
+        clean=read(index).clean, noisy=read(index).noisy * (float("nan") if index == bad else 1.0)
+    )
+    done: list[str] = []
+    calls: dict[str, Any] = {"save": lambda run: done.append("saved"), "begin": lambda *given: done.append("validated")}
+    for stop in (False, True):
+        with pytest.raises(TrainingDiverged):
+            trained(recipe, tones, **calls, stop=lambda run, stop=stop: stop)
+    assert done == []
+
+
 # ---- compiled, laid out otherwise, deterministic
 
 
@@ -171,13 +193,13 @@ def test_a_compiled_network_is_the_same_network(
     recipe = small_recipe(steps=4, warmup_steps=0)
     plain = trained(recipe, tones)
     assert not graphs
-    run = trained(recipe.model_copy(update={"compile": True, "ema_decay": 0.5}), tones)
+    run = trained(recipe.model_copy(update={"compile": True}), tones)
     assert graphs and all(graphs)
     assert run.learner.state_dict().keys() == plain.learner.state_dict().keys()
     for name, value in plain.learner.state_dict().items():
         assert torch.allclose(run.learner.state_dict()[name], value, atol=1e-6), name
     assert "estimate" in vars(run.learner.model)
-    assert "estimate" not in vars(copy.deepcopy(run.learner.model)) | vars(run.released)
+    assert "estimate" not in vars(copy.deepcopy(run.learner.model))
 
 
 def test_channels_last_changes_where_weights_lie_and_nothing_else(small_recipe: MakeRecipe) -> None:
