@@ -7,6 +7,7 @@ what lies where.
 import json
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from simulation import storage
@@ -19,6 +20,7 @@ from training.recipe import Recipe
 from training.registry import Version
 from training.samples import kept_samples
 from training.tracking import Tracking
+from training.tracking.connection import Unreachable
 from training.tracking.logged_models import shortened
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PATIENCE_S = 300.0
+"""How long a version waits for the registry before the stage fails; run again, it is answered from the store."""
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as a run's description, as Markdown."""
 
@@ -100,15 +104,17 @@ class RunRecord:
             **cost_tags(cost),
         }
         figures = {name.removeprefix("valid/"): value for name, value in fitted.valid.items()}
-        return self.tracking.register(
-            self.recipe.use,
-            self.recipe.network,
-            fitted.address,
-            fitted.weights_sha256,
-            self.run_id,
-            tags,
-            card=card,
-            figures=figures,
+        return patiently(
+            lambda: self.tracking.register(
+                self.recipe.use,
+                self.recipe.network,
+                fitted.address,
+                fitted.weights_sha256,
+                self.run_id,
+                tags,
+                card=card,
+                figures=figures,
+            )
         )
 
     def _samples(self, step: int) -> None:
@@ -119,6 +125,19 @@ class RunRecord:
                     self._sent.add(name)
         except StorageError as problem:
             log.warning("samples of step %d do not reach MLflow: %s", step, problem)
+
+
+def patiently(ask: Callable[[], Version], patience_s: float = PATIENCE_S, every_s: float = 5.0) -> Version:
+    """The answer of a registry that may be away for a while; after that, its `Unreachable`."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return ask()
+        except Unreachable as problem:
+            if time.monotonic() + every_s > deadline:
+                raise
+            log.warning("the version waits to be registered: %s", problem)
+            time.sleep(every_s)
 
 
 def cost_tags(cost: Cost) -> dict[str, str]:
