@@ -961,6 +961,13 @@ FAULTS = (
         "tests/training/test_batches.py::test_a_run_that_is_resumed_on_other_workers_meets_every_sample_exactly_once",
     ),
     Fault(
+        "sort the rows of a step across the end of an epoch",
+        "training/batches.py",
+        "key=lambda item: (item.epoch, item.index)",
+        "key=lambda item: item.index",
+        "tests/training/test_batches.py::test_a_run_that_is_resumed_on_other_workers_meets_every_sample_exactly_once",
+    ),
+    Fault(
         "fetch a stretch for every reader that asks for it at the same time",
         "simulation/nearby.py",
         "            if number not in self._stretches:",

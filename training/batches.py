@@ -68,7 +68,7 @@ class Batches:
         """The items of a step over all workers together, `batch_size` of them; neighbours go to the same worker."""
         first = step * self.recipe.batch_size
         items = [self._item(first + place) for place in range(self.recipe.batch_size)]
-        return items if self.corpus.rows <= WINDOW else sorted(items, key=lambda item: item.index)
+        return items if self.corpus.rows <= WINDOW else sorted(items, key=lambda item: (item.epoch, item.index))
 
     def samples(self, step: int) -> int:
         """How long the pieces of a step are: a segment, or as long as the shortest of its mixtures."""
