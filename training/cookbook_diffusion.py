@@ -41,7 +41,6 @@ def sgmse_plus() -> Recipe:
     return gp_unified().model_copy(
         update={
             "name": "sgmse_plus",
-            "network": "sgmse_plus",
             "model": GpUnified.Config(predictive_decoder=False, sampling=Sampling(mode="generative")),
             "objective": Diffusion.Config(score=1.0),
         }

@@ -80,7 +80,7 @@ def import_weights(name: str, file: Path, use: str, store: str, tracking: Tracki
     data = _read(file)
     digest = hashlib.sha256(data).hexdigest()
     model = released.config.build().eval()
-    released.names.load(model, _network_weights(_tensors(data, file), file))
+    released.names.load(model, network_weights(data, file))
     _must_be_finite(model, file)
     origin = {
         "origin": released.names.repository,
@@ -131,8 +131,9 @@ def _tensors(data: bytes, file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _network_weights(found: dict[str, Any], file: Path) -> dict[str, Tensor]:
+def network_weights(data: bytes, file: Path) -> dict[str, Tensor]:
     """The network's own tensors, out of whatever its trainer wrapped around them."""
+    found = _tensors(data, file)
     average = found.get(AVERAGE)
     for wrapper in WRAPPERS:
         if isinstance(found.get(wrapper), dict):

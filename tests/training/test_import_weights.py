@@ -4,7 +4,7 @@ import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from simulation.errors import BadSetting, CheckpointIncompatible, UnknownName
 from training.checkpoint import load_version, version_record
-from training.import_weights import RELEASED, Released, import_weights
+from training.import_weights import RELEASED, Released, import_weights, network_weights
 from training.models import GpUnified, MpSenet, ReNet
 from training.models.gp_unified import Sampling
 from training.name_maps import RENET, NameMap, ncsnpp
@@ -207,34 +207,44 @@ SpecsDataModule.__module__ = "sgmse.data_module"
 
 @pytest.mark.parametrize("frozen_too", [True, False])
 def test_averages_of_a_diffusion_model_are_taken_from_its_trainers_checkpoint(
-    frozen_too: bool, tracking: Tracking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    frozen_too: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the place of the weights that they are averages of, in the order of these; its settings are not looked at."""
-    monkeypatch.setitem(RELEASED, "small", Released(SCORE, ncsnpp(levels=3, blocks=1, attention=(2,))))
-    names = RELEASED["small"].names
     torch.manual_seed(0)
-    ours = SCORE.build().state_dict()
-    state = {}
+    state = {name: torch.randn(()) for name in sgmse_names(SCORE)}
+    frozen = "dnn.all_modules.0.W"
+    averages = [tensor + 1 for name, tensor in state.items() if frozen_too or name != frozen]
+    settings = ModuleType("sgmse.data_module")
+    settings.SpecsDataModule = SpecsDataModule  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sgmse", ModuleType("sgmse"))
+    monkeypatch.setitem(sys.modules, "sgmse.data_module", settings)
+    ema = {"decay": 0.999, "num_updates": 3, "shadow_params": averages, "collected_params": None}
+    checkpoint = {"state_dict": state, "ema": ema, "hyper_parameters": {"data_module_cls": SpecsDataModule}}
+    file = tmp_path / "epoch=1.ckpt"
+    torch.save(checkpoint, file)
+    monkeypatch.delitem(sys.modules, "sgmse.data_module")
+    found = network_weights(file.read_bytes(), file)
+    assert list(found) == list(state)
+    for name, tensor in state.items():
+        assert found[name] == (tensor if name == frozen and not frozen_too else tensor + 1), name
+    torch.save(checkpoint | {"ema": ema | {"shadow_params": averages[:5]}}, file)
+    with pytest.raises(CheckpointIncompatible, match="5 averages for"):
+        network_weights(file.read_bytes(), file)
+
+
+def test_matrices_that_authors_store_the_other_way_round_are_turned() -> None:
+    """Queries, keys, values and outputs of SGMSE+'s attention are [in, out]; ours are [out, in]."""
+    names = ncsnpp(levels=3, blocks=1, attention=(2,))
+    torch.manual_seed(0)
+    model = SCORE.build()
+    ours = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    theirs = {}
     for name in sgmse_names(SCORE):
         tensor = ours[names.renamed(name)]
-        state[name] = torch.randn((tensor.mT if "NIN" in name and name.endswith("W") else tensor).shape)
-    averages = [tensor + 1 for name, tensor in state.items() if frozen_too or not name.endswith("modules.0.W")]
-    monkeypatch.setitem(sys.modules, "sgmse", ModuleType("sgmse"))
-    monkeypatch.setitem(sys.modules, "sgmse.data_module", SimpleNamespace(SpecsDataModule=SpecsDataModule))
-    hyper_parameters = {"backbone": "ncsnpp", "data_module_cls": SpecsDataModule}
-    ema = {"decay": 0.999, "num_updates": 3, "shadow_params": averages, "collected_params": None}
-    file = tmp_path / "epoch=1.ckpt"
-    torch.save({"state_dict": state, "ema": ema, "hyper_parameters": hyper_parameters}, file)
-    monkeypatch.delitem(sys.modules, "sgmse.data_module")
-    version = import_weights("small", file, "denoise-16k", f"file://{tmp_path / 'store'}", tracking)
-    loaded = load_version(version.address).state_dict()
-    for name, tensor in state.items():
-        wanted = tensor if name.endswith("modules.0.W") and not frozen_too else tensor + 1
-        found = loaded[names.renamed(name)]
-        assert torch.equal(found, wanted.mT if "NIN" in name and name.endswith("W") else wanted), name
-    torch.save({"state_dict": state, "ema": ema | {"shadow_params": averages[:5]}}, file)
-    with pytest.raises(CheckpointIncompatible, match="5 averages for"):
-        import_weights("small", file, "denoise-16k", f"file://{tmp_path / 'store'}", tracking)
+        theirs[name] = tensor.mT if "NIN" in name and name.endswith("W") else tensor
+    names.load(model, {name: tensor + 1 for name, tensor in theirs.items()})
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, ours[name] + 1), name
 
 
 class Planted:
