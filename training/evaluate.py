@@ -5,6 +5,7 @@ without the last one the others do not count.
 """
 
 import io
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version as installed
 from itertools import product
@@ -18,6 +19,7 @@ from simulation import storage
 from simulation.cluster import cluster, fraction
 from simulation.errors import BadSetting, UnknownName, UnmuffleError
 from simulation.schema import Schema, canonical_json
+from training.acquaintance import acquaintance
 from training.baselines import BASELINES
 from training.checkpoint import load_version, version_record
 from training.harmless import WithHarmless
@@ -28,6 +30,8 @@ from training.report import render
 from training.sampling import SEED
 from training.scorecard import LABEL_NUMBERS, LABELS, Scorecard, System, note, summarise
 from training.scoring import enhance_row, score_rows
+
+log = logging.getLogger(__name__)
 
 SCORING_VERSION = 1
 """Raised by hand whenever something beside the metrics changes what a scorecard says: baselines, do-no-harm rows, how
@@ -83,7 +87,7 @@ def evaluate(
     A stochastic system is scored with `SAMPLES` sampling seeds.
     """
     out = storage.normal(out)
-    described = _described(systems, champion, metrics)
+    described = _described(systems, champion, metrics, corpus)
     quarantined = set_aside(corpus)
     own = len(corpus.entries)
     corpus = WithHarmless(corpus, harmless) if harmless else corpus
@@ -124,7 +128,9 @@ def parquet(scores: pd.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
-def _described(systems: Mapping[str, str], champion: str | None, metrics: Sequence[str]) -> tuple[System, ...]:
+def _described(
+    systems: Mapping[str, str], champion: str | None, metrics: Sequence[str], corpus: Readable
+) -> tuple[System, ...]:
     """The baselines, then the systems asked for, each with its weights' digest; refuses what does not exist."""
     for name in metrics:
         if name not in METRICS:
@@ -135,16 +141,26 @@ def _described(systems: Mapping[str, str], champion: str | None, metrics: Sequen
     everything = {**{name: name for name in BASELINES}, **systems}
     if champion is not None and champion not in everything:
         raise UnknownName("system", champion, everything)
-    return tuple(_system(name, address) for name, address in everything.items())
+    return tuple(_system(name, address, corpus) for name, address in everything.items())
 
 
-def _system(name: str, address: str) -> System:
-    """A version, having seen that it loads, or a baseline."""
+def _system(name: str, address: str, corpus: Readable) -> System:
+    """A version, having seen that it loads, or a baseline; warns where it learnt from the very rows to be scored."""
     if address in BASELINES:
         return System(name=name, address=address, weights_sha256=None)
-    model, weights_sha256 = load_version(address), version_record(address).weights_sha256
+    model, record = load_version(address), version_record(address)
     seeds = tuple(range(SAMPLES)) if model.stochastic else (0,)
-    return System(name=name, address=address, weights_sha256=weights_sha256, kind=model.config.kind, seeds=seeds)
+    known = acquaintance(record.facts, corpus)
+    if known == "learnt from it":
+        log.warning("%s learnt from %s: its scores there say nothing about other speech.", name, corpus.address)
+    return System(
+        name=name,
+        address=address,
+        weights_sha256=record.weights_sha256,
+        kind=model.config.kind,
+        seeds=seeds,
+        corpus=known,
+    )
 
 
 def _absent(systems: Sequence[System]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import pandas as pd
 from simulation.errors import UnknownName
 from simulation.schema import Schema
 from simulation.sources import Quarantined
+from training.acquaintance import Acquaintance
 from training.intervals import Bootstrap, Interval, clusters_of
 from training.metrics import METRICS
 from training.metrics.weights import weights_sha256
@@ -43,6 +44,8 @@ class System(Schema):
     """Of its network."""
     seeds: tuple[int, ...] = (0,)
     """Sampling seeds; more than one for a stochastic system, whose scores are averaged over them, row by row."""
+    corpus: Acquaintance | None = None
+    """What it has to do with the corpus of this scorecard; None for a baseline, and where its record does not say."""
 
 
 class MetricNote(Schema):

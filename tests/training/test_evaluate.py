@@ -77,7 +77,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The address of a small untrained version."""
     address = storage.normal(str(tmp_path_factory.mktemp("version")))
     torch.manual_seed(0)
-    save_version(GruMask.Config().build(), address, {})
+    save_version(GruMask.Config().build(), address, {"plan_digest": "a" * 64})
     return address
 
 
@@ -114,6 +114,18 @@ def test_every_scorecard_carries_the_baselines(finished: tuple[Scorecard, str], 
     assert [system.weights_sha256 is None for system in scorecard.systems] == [True, True, True, False]
     assert scorecard.systems[3].address == version
     assert set(scores_at(out)["system"]) == {system.name for system in scorecard.systems}
+
+
+def test_a_scorecard_says_whether_a_system_learnt_from_its_corpus(finished: tuple[Scorecard, str]) -> None:
+    """Pairs are another corpus than the one of the version's plan: zero-shot. A baseline learnt from none."""
+    scorecard, out = finished
+    assert {system.name: system.corpus for system in scorecard.systems} == {
+        "unprocessed": None,
+        "spectral_subtraction": None,
+        "contrast_stretching": None,
+        "gru_mask/1": "another corpus",
+    }
+    assert "beside this one: another corpus" in storage.read(storage.join(out, "report.html")).decode()
 
 
 def test_the_table_of_scores_has_the_promised_columns(finished: tuple[Scorecard, str]) -> None:
