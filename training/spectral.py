@@ -54,9 +54,10 @@ class CausalStft(nn.Module):
     window: Tensor
     envelope: Tensor
 
-    def __init__(self, fft_size: int, hop_size: int) -> None:
+    def __init__(self, fft_size: int, hop_size: int, padded_size: int | None = None) -> None:
+        """`padded_size`: length of the transform where zeros fill the frame; so many bins are between."""
         super().__init__()
-        self.fft_size, self.hop_size = fft_size, hop_size
+        self.fft_size, self.hop_size, self.padded_size = fft_size, hop_size, padded_size or fft_size
         window = torch.hann_window(fft_size).sqrt()
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("envelope", window.square().view(-1, hop_size).sum(0), persistent=False)
@@ -68,13 +69,13 @@ class CausalStft(nn.Module):
 
     def forward(self, heard: Float[Tensor, "batch heard"]) -> Complex[Tensor, "batch bins frames"]:
         """Spectrum of `overlap` earlier samples followed by a whole number of hops, at least one."""
-        return torch.fft.rfft(heard.unfold(-1, self.fft_size, self.hop_size) * self.window).mT
+        return torch.fft.rfft(heard.unfold(-1, self.fft_size, self.hop_size) * self.window, self.padded_size).mT
 
     def inverse(
         self, spectrum: Complex[Tensor, "batch bins frames"], tail: Float[Tensor, "batch overlap"]
     ) -> tuple[Float[Tensor, "batch finished"], Float[Tensor, "batch overlap"]]:
         """Finished samples, one hop a frame, and the tail that waits for the frames to come."""
-        frames = torch.fft.irfft(spectrum.mT, self.fft_size) * self.window
+        frames = torch.fft.irfft(spectrum.mT, self.padded_size)[..., : self.fft_size] * self.window
         finished = frames.shape[1] * self.hop_size
         added = functional.fold(
             frames.mT, (1, finished + self.overlap), (1, self.fft_size), stride=(1, self.hop_size)

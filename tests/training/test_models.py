@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training.checkpoint import load_version, save_version, weights_digest
-from training.models import AnyModel, CausalReNet, Dm, GpUnified, GruMask, MpSenet, ReNet
+from training.models import AnyModel, CausalReNet, Dm, GpUnified, GruMask, MpSenet, RadNet2, ReNet
 from training.models.base import Enhancer, ModelConfig
 
 DM = {"channels": 4, "heads": 2, "blocks": 1, "dense_depth": 2, "kernel": 5, "hop_size": 200}
@@ -15,6 +15,13 @@ MP_SENET = DM
 RENET = {"magnitude_channels": 4, "phase_channels": 2, "blocks": 1, "heads": 2, "magnitude_head": 2, "phase_head": 1}
 RENET |= {"glu_width": 3, "dense_depth": 2, "hop_size": 200}
 GP_UNIFIED = {"channels": 4, "multipliers": (1, 1, 2), "blocks": 1, "attention_bins": (64,), "sampling": {"steps": 1}}
+RAD_NET_2: dict[str, Any] = {
+    "window_size": 240,
+    "hop_size": 120,
+    "fft_size": 256,
+    "repairing": {"channels": 4, "stacks": 1, "dilations": (1, 2), "depth": 2},
+    "denoising": {"features": 4, "channels": (4, 4), "squeezed": 4, "depth": 2},
+}
 
 SMOKE: list[ModelConfig] = [
     Dm.Config(channels=4, heads=2, blocks=1, dense_depth=2, kernel=5, hop_size=200),
@@ -32,6 +39,9 @@ SMOKE: list[ModelConfig] = [
     CausalReNet.Config.model_validate(RENET | {"window": 30, "hop_size": 100, "interaction": False, "hybrid": False}),
     GpUnified.Config.model_validate(GP_UNIFIED),
     GpUnified.Config.model_validate(GP_UNIFIED | {"predictive_over_time": True}),
+    RadNet2.Config.model_validate(RAD_NET_2),
+    RadNet2.Config.model_validate(RAD_NET_2 | {"denoising": RAD_NET_2["denoising"] | {"attention": "full"}}),
+    RadNet2.Config.model_validate(RAD_NET_2 | {"denoising": None, "sees_both_sides": True}),
     GruMask.Config(width=8, layers=2),
     GruMask.Config(width=8, layers=1, hop_size=100, mask_floor=0.1),
 ]

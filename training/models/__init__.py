@@ -9,12 +9,24 @@ from training.models.dm import Dm
 from training.models.gp_unified import GpUnified
 from training.models.gru_mask import GruMask
 from training.models.mp_senet import MpSenet
+from training.models.rad_net2 import RadNet2
 from training.models.renet import ReNet
 from training.models.renet_causal import CausalReNet
 
 AnyModel = Annotated[
-    Dm.Config | GpUnified.Config | GruMask.Config | MpSenet.Config | ReNet.Config | CausalReNet.Config,
+    Dm.Config | GpUnified.Config | GruMask.Config | MpSenet.Config | RadNet2.Config | ReNet.Config | CausalReNet.Config,
     Field(discriminator="kind"),
 ]
 
-__all__ = ["AnyModel", "CausalReNet", "Dm", "Enhancer", "GpUnified", "GruMask", "ModelConfig", "MpSenet", "ReNet"]
+__all__ = [
+    "AnyModel",
+    "CausalReNet",
+    "Dm",
+    "Enhancer",
+    "GpUnified",
+    "GruMask",
+    "ModelConfig",
+    "MpSenet",
+    "RadNet2",
+    "ReNet",
+]

@@ -6,6 +6,9 @@ from training.models.base import ModelConfig
 from training.models.dm import Dm
 from training.models.gru_mask import GruMask
 from training.models.mp_senet import MpSenet
+from training.models.rad_net2 import RadNet2
+from training.models.rad_net2.denoising import Denoising
+from training.models.rad_net2.repairing import Repairing
 from training.models.renet import ReNet
 from training.models.renet_causal import CausalReNet
 
@@ -26,6 +29,7 @@ class Preset(NamedTuple):
 _DM = "arXiv 2409.08702"
 _MP_SENET = "arXiv 2305.13686", "arXiv 2308.08926"
 _RENET = "arXiv 2602.08556"
+_RAD_NET_2 = "arXiv 2406.07498"
 
 PRESETS: dict[str, Preset] = {
     "dm": Preset(Dm.Config(), f"{_DM}, reading A", "2.05 M"),
@@ -48,5 +52,22 @@ PRESETS: dict[str, Preset] = {
     "renet": Preset(ReNet.Config(), f"{_RENET}; MACs by the authors' rules, not printed", "1.55 M", 34.97),
     "renet_small": Preset(ReNet.Config(magnitude_channels=32, magnitude_head=8), _RENET, "0.90 M", 22.89),
     "renet_causal": Preset(CausalReNet.Config(), "the streaming variant in the repository of RENet's authors"),
+    "rad_net2": Preset(RadNet2.Config(), f"{_RAD_NET_2}; stage 2 is a reconstruction"),
+    "rad_net2_small": Preset(
+        RadNet2.Config(denoising=Denoising(channels=(16, 16, 32, 32, 32, 32), squeezed=32)),
+        f"{_RAD_NET_2}, ours, a smaller stage 2",
+    ),
+    "rad_net2_large": Preset(RadNet2.Config(denoising=Denoising(stacks=2)), f"{_RAD_NET_2}, ours, a larger stage 2"),
+    "rad_net2_tiny": Preset(
+        RadNet2.Config(
+            repairing=Repairing(channels=32),
+            denoising=Denoising(channels=(8, 8, 16, 16, 16, 16), squeezed=16, attention="none"),
+        ),
+        f"{_RAD_NET_2}, ours, for one slow core",
+    ),
+    "rad_net2_repairing": Preset(RadNet2.Config(denoising=None), f"{_RAD_NET_2}, stage 1: COM-Net of TEA-PSE 2.0"),
+    "rad_net2_teacher": Preset(
+        RadNet2.Config(denoising=None, sees_both_sides=True), f"{_RAD_NET_2}, stage 1 that sees both sides"
+    ),
     "gru_mask": Preset(GruMask.Config(), "our own baseline"),
 }
