@@ -21,11 +21,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("job", ["plain", "adversarial"])
+@pytest.mark.parametrize("job", ["plain", "adversarial", "judged"])
 def test_several_workers_learn_what_one_learns(found: dict[str, Any], job: str, world: int) -> None:
     """Twenty steps in float64: weights, the judge's too, and averages are equal to 1e-8, the record to 1e-6.
 
-    The adversarial run cuts each share into two pieces on top.
+    The adversarial run, against a toy, cuts each share into two pieces on top; the judged one is against a metric and a
+    multi-period judge, which learn from what all workers made two steps before.
     """
     one, several = found[f"{job}-1"], found[f"{job}-{world}"]
     assert one["tensors"].keys() == several["tensors"].keys()

@@ -26,7 +26,8 @@ class MetricJudge(Judge):
 
     Source: MP-SENet, after CMGAN and MetricGAN. Deviation: where PESQ has no score (silence, no speech in the piece),
     the item is left out of the second term and counted as `pesq_failed`; the published code leaves out its whole batch.
-    In single precision whatever autocast says: it is small, and spectral norms do not survive 16 bits.
+    In single precision whatever autocast says: it is small, and spectral norms do not survive 16 bits. These take one
+    power iteration with each forward pass, so a share in several pieces (`accumulate`) is not quite the share at once.
     """
 
     class Config(JudgeConfig):

@@ -75,9 +75,9 @@ class PesqScores:
     def _killed(self) -> UnmuffleError:
         self.close()
         return UnmuffleError(
-            "A process that computes PESQ for the metric judge was killed, most likely for memory. Run the same command "
-            "again: training goes on from its last checkpoint. If it happens again, give the run fewer CPUs a worker "
-            "(UNMUFFLE_COMPUTE), or choose an objective without that judge."
+            "A process that computes PESQ for the metric judge was killed, most likely for memory. Run the same "
+            "command again: training goes on from its last checkpoint. If it happens again, give the run fewer CPUs a "
+            "worker (UNMUFFLE_COMPUTE), or choose an objective without that judge."
         )
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[int]]:
