@@ -1144,6 +1144,56 @@ FAULTS = (
         "",
         "tests/training/test_bare.py::test_a_run_that_is_told_to_stop_goes_on_to_the_same_weights",
     ),
+    # ---- diffusion
+    Fault(
+        "weigh the generative state with what belongs to the predictive one",
+        "training/models/gp_unified/samplers.py",
+        "return weight * generative + (1 - weight) * predictive",
+        "return (1 - weight) * generative + weight * predictive",
+        "tests/training/test_gp_unified_sampling.py::test_beta_of_zero_is_the_predictive_output_of_the_last_call",
+    ),
+    Fault(
+        "draw complex noise of variance two",
+        "training/models/gp_unified/sde.py",
+        "return torch.randn_like(like)",
+        "return torch.complex(torch.randn_like(like.real), torch.randn_like(like.real))",
+        "tests/training/test_gp_unified_sampling.py::test_noise_has_unit_variance",
+    ),
+    Fault(
+        "let both decoders take their maps off one list",
+        "training/models/gp_unified/ncsnpp.py",
+        "waiting = list(skips)",
+        "waiting = skips",
+        "tests/training/test_gp_unified.py::test_decoders_do_not_know_each_other",
+    ),
+    Fault(
+        "ask the predictive decoder in every step",
+        "training/models/gp_unified/samplers.py",
+        "alpha is not None or beta is not None)",
+        "unified)",
+        "tests/training/test_gp_unified.py::test_the_predictive_decoder_runs_twice_in_a_unified_sample",
+    ),
+    Fault(
+        "embed the time instead of its logarithm",
+        "training/models/gp_unified/ncsnpp.py",
+        "* time.log()[:, None] *",
+        "* time[:, None] *",
+        "tests/training/test_gp_unified.py::test_the_embedding_is_that_of_log_t",
+    ),
+    Fault(
+        "seed the noise of all items with the first seed",
+        "training/models/gp_unified/samplers.py",
+        "manual_seed(checked_seed(seed)) for seed in seeds]",
+        "manual_seed(checked_seed(seeds[0])) for seed in seeds]",
+        "tests/training/test_gp_unified_sampling.py::test_an_item_has_its_own_noise",
+    ),
+    Fault(
+        "let frames that only fill up count in the score loss",
+        "training/objectives/diffusion.py",
+        "kept = slice(0, heard.frames)",
+        "kept = slice(None)",
+        "tests/training/test_diffusion_objective.py::test_a_fresh_network_scores_what_a_score_of_zero_does",
+    ),
 )
 
 
