@@ -277,7 +277,9 @@ def test_a_stochastic_system_is_scored_with_several_seeds_and_counts_once(
     """Three outputs a row, each its own; the scorecard has their mean, names the seeds, and counts each row once."""
     here = {"file:///dice": Dice()}
     monkeypatch.setattr("training.evaluate.load_version", here.__getitem__)
-    monkeypatch.setattr("training.evaluate.version_record", lambda where: SimpleNamespace(weights_sha256="a" * 64))
+    monkeypatch.setattr(
+        "training.evaluate.version_record", lambda where: SimpleNamespace(weights_sha256="a" * 64, facts={})
+    )
     monkeypatch.setattr("training.scoring._loaded", here.__getitem__)
     monkeypatch.setattr(
         "training.evaluate._run",  # a class of this test is not known to other processes
