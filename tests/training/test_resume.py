@@ -10,16 +10,22 @@ import torch
 
 from training.batches import Batches
 from training.loop import Run, Seat, train
+from training.objectives import Adversarial
+from training.objectives.metric_judge import MetricJudge
+from training.objectives.period_judge import PeriodJudge
 from training.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 ToyConfig = runpy.run_path(str(Path(__file__).with_name("toy_adversarial.py")))["ToyConfig"]
+
+JUDGES = MetricJudge.Config(channels=4), PeriodJudge.Config(channels=(4, 6), periods=(2, 3))
 
 EVERYTHING = {"objective": ToyConfig(noise=0.01), "ema_decay": 0.9, "accumulate": 2, "judge_learning_rate": 2e-3}
 CASES = {
     "fp32": EVERYTHING,
     "bf16": EVERYTHING | {"precision": "bf16", "schedule": "exponential", "decay_steps": 5},
     "fp16": EVERYTHING | {"precision": "fp16", "schedule": "constant", "warmup_steps": 0},
+    "judged": EVERYTHING | {"objective": Adversarial.Config(judges=JUDGES, delay_steps=2)},
 }
 
 
