@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup bench-metrics bench-simulation bench-training demo test test-long test-mutations lint types contracts clean
+.PHONY: setup bench-metrics bench-models bench-simulation bench-smoke bench-training demo test test-long test-mutations lint types contracts clean
 
 setup: $(READY)
 
@@ -37,6 +37,12 @@ test-mutations: $(READY)   ## plants each listed fault and names the test that c
 
 bench-metrics: $(READY)   ## utterances per second and core of every metric
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -P benchmarks/metrics.py
+
+bench-models: $(READY)   ## time and memory of every network, forward and backward, by threads and by length
+	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.models
+
+bench-smoke: $(READY)   ## trains the smoke recipes, five minutes each, and says whether each learnt what it promises
+	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.smoke
 
 bench-simulation: $(READY)   ## audio-hours per core-hour of simulation, beside a bare loop over the same rows
 	$(BIN)/python -m benchmarks.simulation

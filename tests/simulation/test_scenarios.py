@@ -263,3 +263,16 @@ def test_the_ssi_chain_has_a_telephone_or_a_resampler(planned: Planned) -> None:
     assert len(telephone) / 1500 == pytest.approx(0.25, abs=0.04)
     assert len(resampler) / 1500 == pytest.approx(0.30, abs=0.04)
     assert not any(row in resampler for row in telephone)
+
+
+def test_the_noise_of_dm_is_not_band_limited(planned: Planned) -> None:
+    """y = h(x * r) + n: in the mixed rows nothing happens after the noise, so it is heard above any cutoff."""
+    plan, library = planned("dm")
+    met = 0
+    for row in _rows(plan):
+        kinds = [operation.kind for operation in row.operations]
+        if "noise" in kinds and "band_limit" in kinds:
+            met += 1
+            assert kinds.index("reverb") < kinds.index("band_limit") if "reverb" in kinds else True
+            assert kinds[-1] == "noise"
+    assert met
