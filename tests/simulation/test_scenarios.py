@@ -267,7 +267,7 @@ def test_the_ssi_chain_has_a_telephone_or_a_resampler(planned: Planned) -> None:
 
 def test_the_noise_of_dm_is_not_band_limited(planned: Planned) -> None:
     """y = h(x * r) + n: in the mixed rows nothing happens after the noise, so it is heard above any cutoff."""
-    plan, library = planned("dm")
+    plan, _ = planned("dm")
     met = 0
     for row in _rows(plan):
         kinds = [operation.kind for operation in row.operations]
