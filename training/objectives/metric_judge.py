@@ -72,12 +72,12 @@ class MetricJudge(Judge):
 
     def expect(self, pairs: Pairs) -> None:
         """Start computing their PESQ."""
-        for clean, enhanced in pairs:
+        for clean, enhanced in pairs.cpu():
             self.scores.ask(clean, enhanced)
 
     def _pesq(self, clean: Tensor, enhanced: Tensor) -> Float[Tensor, " items"]:
         """Of each pair, NaN where there is none; waits for scores that are on their way."""
-        expected = [self.scores.ask(*pair) for pair in zip(clean, enhanced, strict=True)]
+        expected = [self.scores.ask(*pair) for pair in zip(clean.cpu(), enhanced.cpu(), strict=True)]
         return clean.new_tensor([self.scores.wait(score) for score in expected])
 
     def _scaled(self, pesq: Float[Tensor, " items"]) -> Float[Tensor, " items"]:

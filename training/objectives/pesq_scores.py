@@ -1,6 +1,5 @@
 """PESQ of pieces, computed in processes beside the training, each content once."""
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from simulation.cores import cores
 from simulation.errors import UnmuffleError
 from training import pesq_worker
 
@@ -31,7 +31,7 @@ class PesqScores:
     """
 
     def __init__(self, processes: int | None = None) -> None:
-        self.processes = processes or min(MOST_PROCESSES, max(1, len(os.sched_getaffinity(0)) // 2))
+        self.processes = processes or min(MOST_PROCESSES, max(1, cores() // 2))
         self.computed = 0
         """Scores that were computed because they were not remembered."""
         self._pool: ProcessPoolExecutor | None = None
