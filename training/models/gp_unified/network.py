@@ -111,6 +111,7 @@ class GpUnified(Enhancer):
             return GpUnified(self)
 
     stochastic = True
+    compiled_methods = ("outputs",)
     config: Config
 
     def __init__(self, config: Config) -> None:
