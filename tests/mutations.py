@@ -1259,6 +1259,13 @@ FAULTS = (
         "tests/training/test_adversarial.py::test_items_without_a_score_are_left_out_and_counted",
     ),
     Fault(
+        "the step waits for PESQ of what it made",
+        "training/objectives/metric_judge.py",
+        "            self.scores.ask(clean, enhanced)\n",
+        "            self.scores.wait(self.scores.ask(clean, enhanced))\n",
+        "tests/training/test_adversarial.py::test_nobody_waits_for_a_score_before_the_delay_is_over",
+    ),
+    Fault(
         "validation feeds the judges",
         "training/objectives/adversarial.py",
         "        if self.training:\n",

@@ -152,6 +152,29 @@ def test_nothing_depends_on_how_long_a_score_takes(clean: torch.Tensor, noisy: t
     assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
 
 
+class NoScoresYet(ScoresAtHand):
+    """Nothing may be waited for."""
+
+    def ask(self, clean: torch.Tensor, enhanced: torch.Tensor) -> "Future[float]":
+        """A score that is not there."""
+        self.asked += 1
+        answer: Future[float] = Future()
+        answer.result = lambda timeout=None: pytest.fail("waited for PESQ")  # type: ignore[method-assign,assignment]
+        return answer
+
+
+def test_nobody_waits_for_a_score_before_the_delay_is_over(clean: torch.Tensor, noisy: torch.Tensor) -> None:
+    """With a delay of three steps, three steps are over before the first score is needed; it is asked for at once."""
+    scores = NoScoresYet()
+    judged, model = objective(scores, judges=TINY[:1], delay_steps=3), Halved()
+    for number in range(3):
+        step(judged, model, number, noisy, clean)
+        assert scores.asked == 3 * (number + 1)
+    judged.step_begins(3)
+    with pytest.raises(pytest.fail.Exception, match="waited for PESQ"):
+        judged.losses(model, noisy, clean, "judge")
+
+
 def test_items_without_a_score_are_left_out_and_counted(clean: torch.Tensor, noisy: torch.Tensor) -> None:
     """A silent item costs the judge nothing but its clean side, and gives no gradient that is not a number."""
     judged, model = objective(judges=TINY[:1]), Halved()
