@@ -12,7 +12,7 @@ from pydantic import Field
 
 from simulation.errors import BadSetting
 from simulation.scenario import Scenario
-from simulation.schema import Schema, canonical_json
+from simulation.schema import OneOf, Range, Schema, canonical_json
 
 
 class Input(Schema):
@@ -72,6 +72,22 @@ class TrainSpec(Spec):
     corpus: Input
 
 
+class TuneSpec(Spec):
+    """Search over a recipe: trials on a corpus, and the best one's recipe."""
+
+    stage: Literal["tune"] = "tune"
+    recipe: dict[str, Any]
+    """The recipe as JSON, as for training."""
+    search: dict[str, Range | OneOf]
+    """Its fields that are varied, by their names with dots, and what values are drawn from."""
+    corpus: Input
+    trials: int = Field(gt=0)
+    steps: int = Field(gt=0)
+    """Of a trial that is never stopped."""
+    metric: str
+    """The figure on the valid split that trials are compared by."""
+
+
 class EvaluateSpec(Spec):
     """Score versions on one corpus, for a listening page beside the champion."""
 
@@ -104,10 +120,11 @@ class PromoteSpec(Spec):
     """Digest of the weights of the opponent; empty where there was no champion."""
 
 
-AnySpec = SimulateSpec | TrainSpec | EvaluateSpec | PromoteSpec
+AnySpec = SimulateSpec | TrainSpec | TuneSpec | EvaluateSpec | PromoteSpec
 SPECS: dict[str, type[AnySpec]] = {
     "simulate": SimulateSpec,
     "train": TrainSpec,
+    "tune": TuneSpec,
     "evaluate": EvaluateSpec,
     "promote": PromoteSpec,
 }
@@ -132,6 +149,8 @@ def _identity(value: Any) -> Any:
         return {name: _identity(getattr(value, name)) for name in names}
     if isinstance(value, tuple):
         return [_identity(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _identity(item) for name, item in value.items()}
     if isinstance(value, Schema):
         return value.model_dump(mode="json")
     return value

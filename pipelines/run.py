@@ -31,6 +31,8 @@ from simulation.schema import Schema, canonical_json
 from training.registry import known_use
 from training.tracking import Tracking
 
+LOG = "pipeline.log"
+
 
 class Request(Schema):
     """What a person asks of one run: the parameters of `retrain` that identify it."""
@@ -71,12 +73,15 @@ def run_here(
     with writing(str(logs)):
         logs.mkdir(parents=True, exist_ok=True)
     storage.delete(stage.error_address(store, key))
+    show(f"run: {key}; what every task says is in {logs / LOG}")
     tracking = Tracking()
     parent = tracking.run(key, f"retrain {request.scenario}")
     tracking.params(parent, request.model_dump(mode="json"))
     ok = False
+    show("run: starting Ray")
     with cluster(home):
         try:
+            show("run: starting the pipeline")
             result = _narrated_run(request, store, logs, show)
             storage.replace(_finished(store, key), result.encode())
             ok = True
@@ -88,11 +93,11 @@ def run_here(
 
 def _narrated_run(request: Request, store: str, logs: Path, show: Callable[[str], None]) -> str:
     parameters = request.model_dump() | {"recipes": list(request.recipes), "store": store, "run_key": request.key()}
-    with _narrated(logs / "pipeline.log", show):
+    with _narrated(logs / LOG, show):
         try:
             return _through_kfp(parameters, logs)
         except RuntimeError as error:  # kfp raises nothing finer for a task that failed
-            raise UnmuffleError(_reason(store, request.key(), logs / "pipeline.log", error)) from None
+            raise UnmuffleError(_reason(store, request.key(), logs / LOG, error)) from None
 
 
 def _checked(request: Request) -> Request:

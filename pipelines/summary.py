@@ -36,6 +36,41 @@ def outcome(address: str) -> Answer:
     return Answer(data, stacked(score_table(scorecard), *lines, *links))
 
 
+def training_outcome(result: Any, store: str, corpus: str) -> Answer:
+    """What a training run left: its version, its checkpoints, its MLflow run, and what to type next."""
+    outputs = result.outputs
+    data = outputs | {
+        "checkpoints": storage.join(store, "runs", result.key),
+        "tracking": Home.current().tracking_uri,
+    }
+    lines = (
+        outputs["name"],
+        outputs["version"],
+        f"Checkpoints: {data['checkpoints'].removeprefix('file://')}",
+        f"MLflow run:  {outputs['run_id']} at {data['tracking']}",
+        f"Score it:    unmuffle evaluate {outputs['name']} --corpus {corpus} --out scores",
+    )
+    return Answer(data, stacked(*map(line, lines)))
+
+
+def trials(outputs: dict[str, Any], corpus: str) -> Answer:
+    """How a search ended: its trials, best first, and what to type next."""
+    metric = outputs["metric"]
+    names = list(outputs["trials"][0]["values"])
+    rows = [
+        (
+            str(trial["trial"]),
+            *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in trial["values"].values()),
+            _figure(trial["figures"].get(metric)),
+            f"{trial['state']} after step {trial['step']}{': ' * bool(trial['reason'])}{trial['reason']}",
+        )
+        for trial in outputs["trials"]
+    ]
+    address = outputs["recipe"].removeprefix("file://")
+    shown = table("trials", ("trial", *names, metric.removeprefix("valid/"), ""), rows)
+    return Answer(outputs, stacked(shown, line(f"Train the best: unmuffle train {address} --corpus {corpus}")))
+
+
 def scores(scorecard: Any, out: str) -> Answer:
     """A scorecard as a table, and where its listening page lies."""
     from training.score_table import table as score_table

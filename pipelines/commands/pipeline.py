@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import HoursOption, Json, PolicyOption, SeedOption, StoreOption, UseOption, store_at
-from pipelines.commands.telling import tell
+from pipelines.commands.telling import say, tell
 from simulation.errors import BadSetting
 
 RECIPES = "dm_smoke,gru_smoke"
@@ -30,6 +30,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the whole pipeline here: simulate, train each recipe, evaluate, gate, promote."""
+    say(f"run: looking up {scenario}, {recipes} and the gate of {use}")  # seconds of imports before the next word
     from pipelines.run import Request, run_here
     from pipelines.summary import outcome
     from simulation.home import Home
@@ -45,7 +46,7 @@ def run(
 
 
 def stage(
-    name: Annotated[str, typer.Argument(help="simulate, train, evaluate or promote.")],
+    name: Annotated[str, typer.Argument(help="simulate, train, tune, evaluate or promote.")],
     spec: Annotated[str, typer.Option(help="Address of the stage's spec.")],
 ) -> None:
     """Do one stage from its spec, or answer from its result; prints the result as JSON."""

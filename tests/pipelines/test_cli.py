@@ -1,14 +1,22 @@
 """The command: bad input is answered in one paragraph with exit code 2; tables are also JSON."""
 
+import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from components.specs import Input
+from components.stage import Result as StageResult
 from pipelines.answer import Answer, line, stacked
 from pipelines.cli import app
 from pipelines.commands import options, telling
+from pipelines.summary import training_outcome, trials
 from simulation.home import Home
 from simulation.scenarios.sample import sample
 
@@ -54,6 +62,86 @@ def test_bad_input_is_answered(
     assert answer in said
     assert "Traceback" not in result.output
     assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == []
+
+
+BAD_SEARCHES = {
+    "an unknown recipe": (("gru_smok",), "Did you mean 'gru_smoke'"),
+    "a misspelt field": (("gru_smoke", "--over", "learning_rat=1..2"), "Did you mean 'learning_rate'"),
+    "ends in the wrong order": (("gru_smoke", "--over", "learning_rate=5..1"), "low 5.0 is above high 1.0"),
+    "nothing to choose from": (("gru_smoke", "--over", "learning_rate"), None),
+    "a figure that is never measured": (("gru_smoke", "--metric", "pesq"), "valid/si_sdr_gain_db"),
+    "a store of another kind": (("gru_smoke", "--store", "ftp://x"), "s3://"),
+    "no trial": (("gru_smoke", "--trials", "0"), "greater than or equal to 1"),
+    "a document that is none": (("bad.json",), "bad.json is not a valid Recipe"),
+}
+
+
+@pytest.mark.parametrize("words, answer", BAD_SEARCHES.values(), ids=BAD_SEARCHES.keys())
+def test_a_search_that_cannot_be_is_answered_before_ray_starts(
+    words: tuple[str, ...], answer: str | None, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found and what was expected; a name alone takes what the recipe declares, so that one goes on."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.json").write_text("{}")
+    monkeypatch.setattr("pipelines.commands.recipe.corpus_input", lambda corpus: Input(address="x", sha256="a" * 64))
+    launched = []
+    monkeypatch.setattr("components.tune.launch", lambda spec, store: launched.append(spec) or sys.exit(3))
+    result = ask("tune", *words, "--corpus", "x")
+    said = " ".join(result.stderr.replace("│", "").split())
+    assert result.exit_code == (3 if answer is None else 2), result.output
+    assert (answer or "") in said and "Traceback" not in result.output
+    assert len(launched) == (answer is None)
+
+
+def test_the_first_word_comes_before_anything_heavy(tmp_path: Path) -> None:
+    """Torch, KFP, MLflow and Ray take seconds to import: whoever typed a command knows before that it was heard."""
+    code = (
+        "import sys, typer; from pipelines.commands import telling; heard = []\n"
+        "heavy = lambda: [name for name in ('torch', 'ray', 'kfp', 'mlflow') if name in sys.modules]\n"
+        "typer.echo = lambda line, err=False: (print(line, heavy()), sys.stdout.flush(), sys.exit(0))\n"
+        "from pipelines.cli import app; app()"
+    )
+    environment = os.environ | {"UNMUFFLE_HOME": str(tmp_path)}
+    for words in (("run",), ("train", "gru_smoke", "--corpus", "x"), ("tune", "gru_smoke", "--corpus", "x")):
+        command = [sys.executable, "-c", code, *words]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.stdout.startswith(f"{words[0]}") and done.stdout.endswith(" []\n"), done.stdout + done.stderr
+
+
+def test_training_ends_with_where_everything_is(home: Home) -> None:
+    """The version's name and address, the checkpoints, the MLflow run, what to type next; machines get the same."""
+    outputs = {"version": "file:///v#d", "name": "gru_mask/3", "run_id": "abc"}
+    result = StageResult(stage="train", key="k" * 64, spec_digest="", attempt=1, seconds=1.0, outputs=outputs)
+    answer = training_outcome(result, "file:///store", "CORPUS")
+    console = Console(file=io.StringIO(), width=40)
+    console.print(answer, crop=False)
+    name, version, *rest = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert (name, version) == ("gru_mask/3", "file:///v#d")
+    for one in (f"/store/runs/{'k' * 64}", f"abc at {home.tracking_uri}", "evaluate gru_mask/3 --corpus CORPUS"):
+        assert one in "\n".join(rest)
+    assert answer.data["checkpoints"] == f"file:///store/runs/{'k' * 64}" and answer.data["run_id"] == "abc"
+
+
+def test_a_search_ends_with_its_trials_and_the_command_that_trains_the_best() -> None:
+    """Best first; what a trial failed of stands in its row."""
+    rows = [
+        {
+            "trial": 2,
+            "values": {"learning_rate": 0.00123},
+            "state": "finished",
+            "step": 9,
+            "figures": {"m": 4.5},
+            "reason": "",
+        },
+        {"trial": 0, "values": {"learning_rate": 5.0}, "state": "failed", "step": 0, "figures": {}, "reason": "no way"},
+    ]
+    answer = trials({"recipe": "file:///best.json", "metric": "m", "trials": rows, "best": 2}, "CORPUS")
+    console = Console(file=io.StringIO(), width=100)
+    console.print(answer, crop=False)
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert said.index("0.00123") < said.index("failed after step 0: no way")
+    assert "4.5" in said and "unmuffle train /best.json --corpus CORPUS" in said
+    assert answer.data["best"] == 2
 
 
 @pytest.mark.parametrize("name", ["recipes", "scenarios", "metrics", "models", "status", "doctor"])
