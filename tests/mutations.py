@@ -1505,6 +1505,42 @@ FAULTS = (
         'noise, band_limit.model_copy(update={"probability": 0.5}))',
         "tests/simulation/test_scenarios.py::test_the_noise_of_dm_is_not_band_limited",
     ),
+    # ---- searches, and what a person sees who waits
+    Fault(
+        "draw what a search tries without its seed",
+        "training/tuning.py",
+        "random_state=recipe.seed",
+        "random_state=None",
+        "tests/training/test_tuning.py::test_what_is_tried_follows_from_the_seed",
+    ),
+    Fault(
+        "report a trial's look before it is kept",
+        "components/tune.py",
+        "        storage.replace(self.address, canonical_json(stored))\n        self.report(step, figures)\n",
+        "        self.report(step, figures)\n        storage.replace(self.address, canonical_json(stored))\n",
+        "tests/components/test_tune.py::test_looks_are_kept_before_they_are_reported_and_reported_once",
+    ),
+    Fault(
+        "train a trial again that was finished",
+        "components/tune.py",
+        "if looks.last_step < recipe.steps:",
+        "if True:",
+        "tests/components/test_tune.py::test_a_finished_trial_is_not_trained_again",
+    ),
+    Fault(
+        "let what is searched be part of what is trained",
+        "training/recipe.py",
+        "Field(default={}, exclude=True)",
+        "Field(default={})",
+        "tests/training/test_search.py::test_what_is_searched_is_no_part_of_what_is_trained",
+    ),
+    Fault(
+        "import torch before the first word",
+        "pipelines/commands/recipe.py",
+        '    say(f"tune {recipe}',
+        '    import torch  # noqa: F401\n\n    say(f"tune {recipe}',
+        "tests/pipelines/test_cli.py::test_the_first_word_comes_before_anything_heavy",
+    ),
 )
 
 
