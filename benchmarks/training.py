@@ -160,7 +160,7 @@ def workers(home: str, corpus: str, count: int) -> Figures:
 
 
 def waits(home: str, corpus: str, readers: int) -> Figures:
-    """The loop without Ray: which share of the time it waits for its batches, and how fast these are made."""
+    """The loop without Ray: how long it waits for its first batch, and for which share of the time after that."""
     import torch
 
     from simulation.virtual import open_corpora
@@ -173,7 +173,13 @@ def waits(home: str, corpus: str, readers: int) -> Figures:
     valid = list(Batches(opened["valid"], recipe).whole(1))
     batches = Batches(opened["train"], recipe, readers)
     train(Run(recipe), batches, valid, Seat(), lambda run: None, told.append)
-    return {"wait_share": told[-1].input_wait_share, "items_per_s": told[-1].items_per_s}
+    clock = [one.step * recipe.batch_size / one.items_per_s for one in told]
+    waited = [one.input_wait_share * elapsed for one, elapsed in zip(told, clock, strict=True)]
+    return {
+        "first_batch_s": waited[0],
+        "wait_share": (waited[-1] - waited[0]) / (clock[-1] - clock[0]),
+        "items_per_s": (told[-1].step - told[0].step) * recipe.batch_size / (clock[-1] - clock[0]),
+    }
 
 
 def stored(home: str) -> Figures:
@@ -389,6 +395,9 @@ def inputs(found: Figures) -> Iterator[Line]:
                "at most 2 %", share <= 0.02)  # fmt: skip
     for count, each in found["virtual_waits"].items():
         yield Line(f"the same, corpus rendered by {count} process(es)", f"{each['wait_share']:.2%}")
+    first = found["waits"], *found["virtual_waits"].values()
+    shown = ", ".join(f"{each['first_batch_s']:.1f} s" for each in first)
+    yield Line("until the first batch is there, in the same order", shown)
     made = {kind: each["items_per_s"] for kind, each in found["reading"].items()}
     yield Line("items a second of one reader, reading and rendering", f"{made['rendered']:.0f}, {made['virtual']:.1f}")
     needed = math.ceil(found["waits"]["items_per_s"] / made["virtual"])
