@@ -64,6 +64,7 @@ def launch(spec: AnySpec, store: str) -> Result:
     if done is not None:
         say(f"{spec.stage}: answered from its result ({done.key[:16]})")
         return done
+    say(f"{spec.stage}: begins ({spec.key()[:16]})")
     return stage.run(spec.stage, stage.write_spec(store, spec))
 
 
