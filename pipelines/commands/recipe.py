@@ -26,8 +26,8 @@ def train(
 
     if workers:
         profile = Compute.current()
-        training = profile.training.model_copy(update={"workers": workers, "cpus_per_worker": 1})
-        profile.model_copy(update={"training": training}).export()
+        asked = profile.training_of(recipe).model_copy(update={"workers": workers, "cpus_per_worker": 1})
+        profile.model_copy(update={"training": asked, "recipes": {}}).export()
     result = trained(recipe, corpus_input(corpus), store_at(store), again=again)
     tell(training_outcome(result, store_at(store), corpus), as_json)
 

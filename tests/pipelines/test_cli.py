@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from components.compute import Compute
 from components.specs import Input
 from components.stage import Result as StageResult
 from pipelines.answer import Answer, line, stacked
@@ -106,6 +107,18 @@ def test_the_first_word_comes_before_anything_heavy(tmp_path: Path) -> None:
         command = [sys.executable, "-c", code, *words]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.stdout.startswith(f"{words[0]}") and done.stdout.endswith(" []\n"), done.stdout + done.stderr
+
+
+def test_workers_asked_for_count_whatever_the_profile_says(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a recipe with a profile of its own, whose other settings stay."""
+    monkeypatch.setenv(
+        "UNMUFFLE_COMPUTE", '{"workers": 2, "training": {}, "recipes": {"gru_smoke": {"resize_every_s": 7}}}'
+    )
+    monkeypatch.setattr("pipelines.commands.recipe.corpus_input", lambda corpus: Input(address="x", sha256="a" * 64))
+    monkeypatch.setattr("components.train.launch", lambda spec, store: sys.exit(3))
+    assert ask("train", "gru_smoke", "--corpus", "x", "--workers", "3").exit_code == 3
+    profile = Compute.current().training_of("gru_smoke")
+    assert (profile.workers, profile.cpus_per_worker, profile.resize_every_s) == (3, 1, 7)
 
 
 def test_training_ends_with_where_everything_is(home: Home) -> None:
