@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from training.objectives import MODEL, Losses
@@ -61,10 +62,10 @@ class Tally:
     def add(self, phase: str, losses: Losses, norm: Tensor) -> None:
         """Count one step's share of this worker in one phase."""
         prefix = "train" if phase == MODEL else f"train/{phase}"
-        for name, values in {"loss": losses.total, **losses.parts, "gradient_norm": norm}.items():
-            finite = values.isfinite()
-            counted = torch.stack([values.double().where(finite, 0.0).sum(), finite.double().sum()])
-            self.sums[f"{prefix}/{name}"] = self.sums.get(f"{prefix}/{name}", 0.0) + counted
+        counted = [*_counted(torch.stack([losses.total, *losses.parts.values()])), *_counted(norm.reshape(1, 1))]
+        for name, each in zip(("loss", *losses.parts, "gradient_norm"), counted, strict=True):
+            place = f"{prefix}/{name}"
+            self.sums[place] = self.sums[place] + each if place in self.sums else each
 
     def gather(self, world: int) -> None:
         """Add up what all workers counted; all ask together. Every worker has the same sums then."""
@@ -88,6 +89,12 @@ class Tally:
     def resume(self, sums: dict[str, Tensor]) -> None:
         """Go on with what had been counted."""
         self.sums = {name: each.to(self.device) for name, each in sums.items()}
+
+
+def _counted(values: Float[Tensor, "names items"]) -> Float[Tensor, "names 2"]:
+    """For each name the sum and the number of its finite values, in float64."""
+    finite = values.isfinite()
+    return torch.stack([values.double().where(finite, 0.0).sum(1), finite.double().sum(1)], dim=1)
 
 
 class Clock:
