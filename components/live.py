@@ -22,10 +22,11 @@ def training_watched(what: str) -> "Iterator[Callable[[Progress], None]]":
         yield lambda progress: now_and_then(progress.line())
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
+    from rich.progress import Progress as Bar
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
-    with Progress(*columns, TextColumn("{task.fields[facts]}"), console=Console(stderr=True)) as bar:
+    with Bar(*columns, TextColumn("{task.fields[facts]}"), console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=None, facts="")
 
         def show(progress: "Progress") -> None:

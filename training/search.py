@@ -123,12 +123,12 @@ def _refuse_what_cannot_be_searched(recipe: Recipe, name: str, choice: Range | O
         raise UnknownName(f"field to search in {recipe.name}", name, known)
     if isinstance(choice, OneOf) and choice.weights is not None:
         raise BadSetting(f"{name}: a search tries each value as often. Leave out the weights.")
+    ends: tuple[Scalar, ...] = (choice.low, choice.high) if isinstance(choice, Range) else choice.values
     if isinstance(choice, Range) and is_whole(recipe, name):
-        ends: tuple[Scalar, ...] = (math.ceil(choice.low), math.floor(choice.high))
-        if ends[0] > ends[1]:
+        first, last = math.ceil(choice.low), math.floor(choice.high)
+        if first > last:
             raise BadSetting(f"{name} takes whole numbers, and there is none from {choice.low} to {choice.high}.")
-    else:
-        ends = (choice.low, choice.high) if isinstance(choice, Range) else choice.values
+        ends = (first, last)
     for end in ends:
         with_values(recipe, {name: end})
 
