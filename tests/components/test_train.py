@@ -26,7 +26,7 @@ from simulation.shards import commit
 from training.ledger import Cost, spent
 from training.models import GruMask
 from training.objectives import Regression
-from training.provenance import code_digest, packages
+from training.provenance import ROOT, code_digest, packages
 from training.recipe import Recipe
 from training.registry import DEFAULT_USE
 from training.tracking import Tracking
@@ -117,7 +117,7 @@ def test_the_run_says_what_it_was_made_from(done: Done) -> None:
     """Config, seed, code and corpus; it belongs to the run of its pipeline."""
     data = done.run.data
     assert (data.params["model.kind"], data.params["steps"], data.params["seed"]) == ("gru_mask", "10", "3")
-    assert data.tags["code_sha256"] == code_digest()
+    assert data.tags["code_sha256"] == code_digest(ROOT)
     assert data.tags["seed"] == "3"
     assert data.tags["corpus_digest"] == done.corpus.digest
     assert len(data.tags["plan_digest"]) == 64
@@ -168,7 +168,7 @@ def test_the_version_knows_its_cost_and_its_code(done: Done) -> None:
     assert version.name == done.outputs["name"] == "gru_mask/1"
     assert float(version.tags["cost_core_hours"]) >= 0
     assert version.tags["cost_wasted_core_hours"] == "0.0000"
-    assert version.tags["code_sha256"] == code_digest()
+    assert version.tags["code_sha256"] == code_digest(ROOT)
 
 
 def test_the_version_s_page_shows_its_card_and_signature_and_holds_no_pickle(done: Done) -> None:
@@ -204,7 +204,7 @@ def test_the_card_states_facts_of_this_very_version(done: Done) -> None:
         "speech recordings",
         f"| si_sdr_db | {figure:.3f} |",
         "mixtures of these kinds: noise.",
-        code_digest()[:16],
+        code_digest(ROOT)[:16],
         "core-hours",
         "not causal" if not small().model.build().causal else "algorithmic latency",
     ):
