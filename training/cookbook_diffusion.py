@@ -2,6 +2,7 @@
 
 from training.models import GpUnified
 from training.models.gp_unified import Sampling
+from training.models.presets import PRESETS
 from training.objectives import Diffusion
 from training.recipe import Recipe
 
@@ -57,15 +58,7 @@ def gp_unified_smoke() -> Recipe:
     return gp_unified().model_copy(
         update={
             "name": "gp_unified_smoke",
-            "model": GpUnified.Config(
-                hop_size=256,
-                channels=8,
-                multipliers=(1, 2, 4, 4),
-                blocks=1,
-                attention_bins=(),
-                predictive_residual=True,
-                sampling=Sampling(mode="predictive"),
-            ),
+            "model": PRESETS["gp_unified_small"].config,
             "steps": 300,
             "batch_size": 4,
             "segment_s": 1.0,

@@ -18,6 +18,9 @@ PARAMETERS = {
     "renet": 1_549_969,
     "renet_small": 900_529,
     "renet_causal": 1_586_833,
+    "sgmse_plus": 65_590_694,
+    "gp_unified": 106_782_668,
+    "gp_unified_small": 498_300,
     "gru_mask": 522_249,
 }
 

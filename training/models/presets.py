@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from training.models.base import ModelConfig
 from training.models.dm import Dm
+from training.models.gp_unified import GpUnified, Sampling
 from training.models.gru_mask import GruMask
 from training.models.mp_senet import MpSenet
 from training.models.rad_net2 import RadNet2
@@ -30,6 +31,8 @@ _DM = "arXiv 2409.08702"
 _MP_SENET = "arXiv 2305.13686", "arXiv 2308.08926"
 _RENET = "arXiv 2602.08556"
 _RAD_NET_2 = "arXiv 2406.07498"
+_GP_UNIFIED = "arXiv 2305.10734"
+_ONE_CALL = "one of the 2 N calls of a sample"
 
 PRESETS: dict[str, Preset] = {
     "dm": Preset(Dm.Config(), f"{_DM}, reading A", "2.05 M"),
@@ -68,6 +71,26 @@ PRESETS: dict[str, Preset] = {
     "rad_net2_repairing": Preset(RadNet2.Config(denoising=None), f"{_RAD_NET_2}, stage 1: COM-Net of TEA-PSE 2.0"),
     "rad_net2_teacher": Preset(
         RadNet2.Config(denoising=None, sees_both_sides=True), f"{_RAD_NET_2}, stage 1 that sees both sides"
+    ),
+    "sgmse_plus": Preset(
+        GpUnified.Config(predictive_decoder=False, sampling=Sampling(mode="generative", steps=1, corrector_steps=0)),
+        f"{_GP_UNIFIED}, 65.6 M with 128 frozen ones; {_ONE_CALL}",
+    ),
+    "gp_unified": Preset(
+        GpUnified.Config(sampling=Sampling(steps=1, corrector_steps=0)),
+        f"{_GP_UNIFIED}, 106 M with 128 frozen ones; {_ONE_CALL}, in which both decoders run",
+    ),
+    "gp_unified_small": Preset(
+        GpUnified.Config(
+            hop_size=256,
+            channels=8,
+            multipliers=(1, 2, 4, 4),
+            blocks=1,
+            attention_bins=(),
+            predictive_residual=True,
+            sampling=Sampling(mode="predictive"),
+        ),
+        "ours, for CPUs; its predictive decoder's one call",
     ),
     "gru_mask": Preset(GruMask.Config(), "our own baseline"),
 }
