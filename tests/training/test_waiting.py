@@ -79,3 +79,12 @@ def test_gradients_do_not_wait() -> None:
     queue.put(clean, 2 * clean)
     share = queue.end()
     assert share is not None and not share.requires_grad
+
+
+def test_a_share_that_ends_gives_what_is_left() -> None:
+    """Asked for more than waits, it gives fewer, and then nothing."""
+    queue = Waiting(1)
+    lived(queue, range(1))
+    queue.begin(1)
+    found = [queue.take(torch.zeros(3, 4)) for _ in range(3)]
+    assert [None if each is None else len(each) for each in found] == [3, 2, None]

@@ -46,13 +46,15 @@ class Waiting(nn.Module):
     def take(self, like: Float[Tensor, "batch samples"]) -> Pairs | None:
         """The next pairs of this worker's share of the batch that has waited long enough, as many as `like` has items.
 
-        Fewer where the share ends before, None before there is one; on the device and in the precision of `like`.
+        Fewer where the share ends before, None before there is one or after its end; on the device and in the precision
+        of `like`.
         """
         share = self.share(self._now - self.delay)
         if share is None:
             return None
         first, self._taken = self._taken, self._taken + len(like)
-        return share[first : self._taken].to(like)
+        taken = share[first : self._taken].to(like)
+        return taken if len(taken) else None
 
     def share(self, step: int) -> Pairs | None:
         """This worker's part of a batch that waits."""
