@@ -69,7 +69,8 @@ def sweep(
             model.config = asked.model_copy(update={"sampling": point})
             scores = pd.DataFrame([_scores(model, row, mixture, metrics) for row, mixture in enumerate(mixtures)])
             means = scores[list(metrics)].astype(float).mean()
-            lines.append({"system": _system(point), **point.model_dump(), "rows": len(scores), **means.to_dict()})
+            facts = {"system": _system(point), **point.model_dump(), "rows": len(scores)}
+            lines.append(facts | {name: float(means[name]) for name in metrics})
             tell(f"{place + 1} of {len(points)}: {_system(point)}, {point.steps} steps, {point.step_size}")
     finally:
         model.config = asked

@@ -282,13 +282,17 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 def _convolution(in_channels: int, out_channels: int, reach: int, gain: float = 1.0) -> nn.Conv2d:
     layer = nn.Conv2d(in_channels, out_channels, reach, padding=reach // 2)
-    nn.init.xavier_uniform_(layer.weight, gain)
-    nn.init.zeros_(layer.bias)
+    _begun(layer.weight, layer.bias, gain)
     return layer
 
 
 def _linear(in_features: int, out_features: int, gain: float = 1.0) -> nn.Linear:
     layer = nn.Linear(in_features, out_features)
-    nn.init.xavier_uniform_(layer.weight, gain)
-    nn.init.zeros_(layer.bias)
+    _begun(layer.weight, layer.bias, gain)
     return layer
+
+
+def _begun(weight: Tensor, bias: Tensor | None, gain: float) -> None:
+    assert bias is not None
+    nn.init.xavier_uniform_(weight, gain)
+    nn.init.zeros_(bias)
