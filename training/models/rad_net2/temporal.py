@@ -100,7 +100,8 @@ class ConvolutionBlock(nn.Module):
 
     def forward(self, x_BCTF: Maps, memory: Memory | None) -> Maps:
         """Same shape out."""
-        seen_BCTF = self.across(reaching(self.inward(x_BCTF), self.reach, memory))
+        # contiguous: oneDNN's bf16 gradient of a dilated depthwise kernel is now and then NaN with channels last
+        seen_BCTF = self.across(reaching(self.inward(x_BCTF), self.reach, memory).contiguous())
         return x_BCTF + self.outward(self.normed(seen_BCTF))
 
 
