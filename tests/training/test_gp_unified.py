@@ -4,11 +4,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
 from simulation.errors import BadSetting
+from training.blocks import enhance_any_length
 from training.models import GpUnified
 from training.models.gp_unified import Sampling
 from training.models.gp_unified.ncsnpp import Shape, TimeEmbedding, doubled, halved
@@ -304,6 +306,31 @@ def test_less_than_a_window_is_enhanced(fill: Fill, samples: int) -> None:
 def test_silence_comes_back_as_silence(fill: Fill) -> None:
     """Exactly, since the result has the input's peak."""
     assert (small(fill)(torch.zeros(1, 3000, dtype=torch.float64)) == 0).all()
+
+
+def test_long_audio_never_passes_as_a_whole(fill: Fill) -> None:
+    """Blocks of at most 5.5 s with their context, faded into each other: memory does not grow with the length."""
+    model = small(fill, channels=2, multipliers=(1, 1), hop_size=256, sampling={"mode": "predictive"}).float()
+    heard: list[int] = []
+    model.stft.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].shape[-1]))
+    enhanced = enhance_any_length(model, noise(1, 6 * 16000)[0].float().numpy())
+    assert enhanced.shape == (6 * 16000,)
+    assert np.isfinite(enhanced).all()
+    assert len(heard) == 2
+    assert max(heard) <= 5.5 * 16000
+
+
+def test_a_residual_prediction_starts_as_the_noisy_spectrum(fill: Fill) -> None:
+    """It is what the head says, added to the noisy spectrum: a fresh network changes its input by next to nothing."""
+    plain, residual = small(fill), small(fill, predictive_residual=True)
+    state, noisy = spectra(2)
+    time = torch.tensor([0.2, 0.7]).double()
+    with torch.no_grad():
+        direct, added = (model.outputs(state, noisy, time, predict=True).clean for model in (plain, residual))
+        fresh = small(predictive_residual=True).enhanced(noise(), [0, 1], Sampling(mode="predictive"))
+    assert direct is not None and added is not None
+    assert torch.allclose(added, noisy + direct)
+    assert (fresh - noise()).abs().max() < 0.05 * noise().abs().max()
 
 
 @pytest.mark.parametrize(

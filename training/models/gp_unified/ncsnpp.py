@@ -244,6 +244,8 @@ class Decoder(nn.Module):
             came = shape.widths[level]
         self.levels = nn.ModuleList(levels)
         self.head = nn.Conv2d(PARTS, 2, 1)
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)  # deviation: torch's random bias is larger than a usual spectrum
 
     def forward(self, encoded: Encoded, time: Float[Tensor, " batch"]) -> Float[Tensor, "batch 2 bins frames"]:
         """Real and imaginary part."""
