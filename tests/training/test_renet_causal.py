@@ -12,7 +12,8 @@ from training.models import CausalReNet
 from training.models.base import Polar
 from training.models.equivariant import modulus
 from training.models.renet import Streams
-from training.models.renet_causal import CausalConvolution, Heard, Memory, running_gain
+from training.models.renet_causal import CausalConvolution, Memory, running_gain
+from training.models.streaming import Heard
 
 Fill = Callable[[torch.nn.Module], None]
 SMALL = {

@@ -1,6 +1,5 @@
 """A causal recurrent mask: the small baseline that every scorecard carries."""
 
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,28 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.models.base import Enhancer, ModelConfig
+from training.models.streaming import Heard, Memory, streamed
 from training.spectral import LEVEL_FLOOR, CausalStft
 
 # Shape letters in this file: B batch, F frequency bins, K frames, D hidden width.
 
 FEATURE_FLOOR = 1e-4
 """Power (relative to the mean heard so far) below which the features stop following the input."""
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What the network remembers between two chunks."""
-
-    samples: Float[Tensor, "batch waiting"]
-    """The newest samples: those a coming frame still needs."""
-    hidden: Float[Tensor, "layers batch width"]
-    power: Float[Tensor, "batch 1"]
-    """Sum over all frames so far of the mean power of a frame."""
-    frames: int
-    tail: Float[Tensor, "batch overlap"]
-    """Output to which the frames to come will add."""
-    early: int
-    """Output samples still to drop: those that lie before the beginning."""
 
 
 class GruMask(Enhancer):
@@ -89,33 +73,23 @@ class GruMask(Enhancer):
         self, state: Heard | None, chunk: Float[Tensor, "batch chunk"]
     ) -> tuple[Heard, Float[Tensor, "batch ready"]]:
         """See `Enhancer.stream`; exact up to the rounding of sums."""
-        state = state or self._silence(chunk)
-        samples = torch.cat([state.samples, chunk], dim=-1)
-        hops = (samples.shape[-1] - self.stft.overlap) // self.stft.hop_size
-        if hops == 0:
-            return replace(state, samples=samples), chunk[:, :0]
-        spectrum_BFK = self.stft(samples[:, : self.stft.overlap + hops * self.stft.hop_size])
-        mask_BFK, hidden, power = self._mask(spectrum_BFK, state)
-        ready, tail = self.stft.inverse(mask_BFK * spectrum_BFK, state.tail)
-        dropped = min(state.early, ready.shape[-1])
-        waiting = samples[:, hops * self.stft.hop_size :]
-        return Heard(waiting, hidden, power, state.frames + hops, tail, state.early - dropped), ready[:, dropped:]
+        return streamed(self.stft, self._enhanced, state, chunk)
+
+    def _enhanced(
+        self, spectrum_BFK: Complex[Tensor, "batch bins frames"], memory: Memory
+    ) -> Complex[Tensor, "batch bins frames"]:
+        return self._mask(spectrum_BFK, memory) * spectrum_BFK
 
     def _mask(
-        self, spectrum_BFK: Complex[Tensor, "batch bins frames"], state: Heard
-    ) -> tuple[Float[Tensor, "batch bins frames"], Float[Tensor, "layers batch width"], Float[Tensor, "batch 1"]]:
+        self, spectrum_BFK: Complex[Tensor, "batch bins frames"], memory: Memory
+    ) -> Float[Tensor, "batch bins frames"]:
         power_BKF = (spectrum_BFK.real.square() + spectrum_BFK.imag.square()).mT
-        heard_BK = state.power + power_BKF.mean(-1).cumsum(-1)
-        count_K = torch.arange(1, heard_BK.shape[-1] + 1, device=heard_BK.device) + state.frames
+        heard_BK = memory.earlier(power_BKF.new_zeros(len(power_BKF), 1)) + power_BKF.mean(-1).cumsum(-1)
+        memory.keep(heard_BK[:, -1:])
+        count_K = torch.arange(1, heard_BK.shape[-1] + 1, device=heard_BK.device) + memory.frames
         mean_BK = heard_BK / count_K + LEVEL_FLOOR * self.config.fft_size
         features_BKF = (power_BKF / mean_BK.unsqueeze(-1) + FEATURE_FLOOR).log10() / 2 + 1
-        hidden_BKD, hidden = self.memory(self.encoder(features_BKF).relu(), state.hidden)
+        hidden_BKD = memory.through(self.memory, self.encoder(features_BKF).relu())
         mask_BKF = self.decoder(hidden_BKD).sigmoid()
         floor = self.config.mask_floor
-        return (floor + (1 - floor) * mask_BKF).mT, hidden, heard_BK[:, -1:]
-
-    def _silence(self, like: Float[Tensor, "batch chunk"]) -> Heard:
-        batch, overlap = like.shape[0], self.stft.overlap
-        nothing = like.new_zeros(batch, overlap)
-        hidden = like.new_zeros(self.config.layers, batch, self.config.width)
-        return Heard(nothing, hidden, like.new_zeros(batch, 1), 0, nothing, overlap)
+        return (floor + (1 - floor) * mask_BKF).mT

@@ -1,6 +1,5 @@
 """RENet frame by frame: running norms, attention over the frames just past, and a state between chunks."""
 
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -9,6 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.models import streaming
 from training.models.base import Enhancer, Polar
 from training.models.equivariant import ComplexConvolution, ComplexLayer, modulus
 from training.models.layers import at_least_single, without_autocast
@@ -23,6 +23,7 @@ from training.models.renet import (
     Streams,
     summed,
 )
+from training.models.streaming import Heard, streamed
 from training.spectral import LEVEL_FLOOR, CausalStft, magnitude, phase
 
 # Shape letters in this file: B batch, C channels, T frames, F bins; S sequences, L places, D hidden width.
@@ -33,50 +34,12 @@ POWER_FLOOR, LARGEST_GAIN = 1e-6, 6.0
 """Mean power below which a running norm stops turning up, and the most it turns up."""
 
 
-class Memory:
-    """What the layers of a causal network keep from one chunk to the next, in the order in which they ask for it."""
+class Memory(streaming.Memory):
+    """What the layers keep from one chunk to the next, and how many frames back they look."""
 
     def __init__(self, frames: int, window: int, kept: tuple[Tensor, ...]) -> None:
-        self.frames, self.window = frames, window
-        self._kept, self._new = kept, list[Tensor]()
-
-    def behind(self, x: Tensor, places: int, axis: int) -> Tensor:
-        """`x` behind the `places` along `axis` that came before it, which are zeros at first."""
-        shape = [*x.shape[:axis], places, *x.shape[axis + 1 :]]
-        whole = torch.cat([self._earlier(x, shape), x], dim=axis)
-        self._new.append(whole.narrow(axis, whole.shape[axis] - places, places))
-        return whole
-
-    def through(self, layer: nn.GRU, x: Tensor) -> Tensor:
-        """A recurrent layer that goes on where it stopped."""
-        hidden = self._earlier(x, [layer.num_layers, x.shape[0], layer.hidden_size])
-        out, hidden = layer(x, hidden)
-        self._new.append(hidden)
-        return out
-
-    def kept(self) -> tuple[Tensor, ...]:
-        """For the next chunk."""
-        return tuple(self._new)
-
-    def _earlier(self, like: Tensor, shape: list[int]) -> Tensor:
-        place = len(self._new)
-        return self._kept[place] if place < len(self._kept) else like.new_zeros(shape)
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What the network remembers between two chunks."""
-
-    samples: Float[Tensor, "batch waiting"]
-    """The newest samples: those a coming frame still needs."""
-    frames: int
-    """How many were heard."""
-    layers: tuple[Tensor, ...]
-    """What each layer keeps."""
-    tail: Float[Tensor, "batch overlap"]
-    """Output that waits for the frames to come."""
-    early: int
-    """Samples of output still to be dropped: they lie before the first sample."""
+        super().__init__(kept, frames)
+        self.window = window
 
 
 class CausalReNet(Enhancer):
@@ -139,21 +102,9 @@ class CausalReNet(Enhancer):
         self, state: Heard | None, chunk: Float[Tensor, "batch chunk"]
     ) -> tuple[Heard, Float[Tensor, "batch ready"]]:
         """See `Enhancer.stream`; exact up to the rounding of sums."""
-        state = state or self._silence(chunk)
-        samples = torch.cat([state.samples, chunk], dim=-1)
-        hops = (samples.shape[-1] - self.stft.overlap) // self.stft.hop_size
-        if hops == 0:
-            return replace(state, samples=samples), chunk[:, :0]
-        memory = Memory(state.frames, self.config.window, state.layers)
-        with without_autocast(chunk):
-            spectrum_BFT = self.stft(samples[:, : self.stft.overlap + hops * self.stft.hop_size])
-        enhanced_BFT = self._enhanced(spectrum_BFT, memory)
-        with without_autocast(chunk):
-            ready, tail = self.stft.inverse(enhanced_BFT, state.tail)
-        dropped = min(state.early, ready.shape[-1])
-        waiting = samples[:, hops * self.stft.hop_size :]
-        heard = Heard(waiting, state.frames + hops, memory.kept(), tail, state.early - dropped)
-        return heard, ready[:, dropped:]
+        return streamed(
+            self.stft, self._enhanced, state, chunk, lambda kept, frames: Memory(frames, self.config.window, kept)
+        )
 
     def _enhanced(
         self, spectrum_BFT: Complex[Tensor, "batch bins frames"], memory: Memory
@@ -190,10 +141,6 @@ class CausalReNet(Enhancer):
         power_B1T = (spectrum_BFT.real.square() + spectrum_BFT.imag.square()).mean(1, keepdim=True)
         energy = self.stft.window.square().sum()
         return (running_sum(power_B1T, memory) / heard_frames(power_B1T, memory) / energy + LEVEL_FLOOR).rsqrt()
-
-    def _silence(self, like: Float[Tensor, "batch chunk"]) -> Heard:
-        nothing = like.new_zeros(like.shape[0], self.stft.overlap)
-        return Heard(nothing, 0, (), nothing, self.stft.overlap)
 
 
 def heard_frames(like: Tensor, memory: Memory) -> Tensor:

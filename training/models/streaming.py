@@ -6,7 +6,7 @@ chunk behind silence. So streaming and whole utterances cannot disagree.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Complex, Float
@@ -21,7 +21,9 @@ Spectrum: TypeAlias = Complex[Tensor, "batch bins frames"]
 class Memory:
     """What the layers of a causal network keep from one chunk to the next, in the order in which they ask for it."""
 
-    def __init__(self, kept: tuple[Tensor, ...] = ()) -> None:
+    def __init__(self, kept: tuple[Tensor, ...] = (), frames: int = 0) -> None:
+        """`frames`: how many were heard before this chunk."""
+        self.frames = frames
         self._kept, self._new = kept, list[Tensor]()
 
     def behind(self, x: Tensor, places: int, axis: int) -> Tensor:
@@ -57,6 +59,8 @@ class Heard:
 
     samples: Float[Tensor, "batch waiting"]
     """The newest samples: those a coming frame still needs."""
+    frames: int
+    """How many were heard."""
     layers: tuple[Tensor, ...]
     """What each layer keeps."""
     tail: Float[Tensor, "batch overlap"]
@@ -65,29 +69,36 @@ class Heard:
     """Output samples still to drop: those that lie before the beginning."""
 
 
+AnyMemory = TypeVar("AnyMemory", bound=Memory)
+
+
 def streamed(
     stft: CausalStft,
-    enhance: Callable[[Spectrum, Memory], Spectrum],
+    enhance: Callable[[Spectrum, AnyMemory], Spectrum],
     state: Heard | None,
     chunk: Float[Tensor, "batch chunk"],
+    remembering: Callable[[tuple[Tensor, ...], int], AnyMemory] = Memory,
 ) -> tuple[Heard, Float[Tensor, "batch ready"]]:
-    """Feed a chunk to a network that maps spectra; its new state and the samples that are ready: `Enhancer.stream`."""
+    """Feed a chunk to a network that maps spectra; its new state and the samples that are ready: `Enhancer.stream`.
+
+    `remembering` makes the memory out of what was kept and of the number of frames heard.
+    """
     state = state or _silence(stft, chunk)
     samples = torch.cat([state.samples, chunk], dim=-1)
     hops = (samples.shape[-1] - stft.overlap) // stft.hop_size
     if hops == 0:
         return replace(state, samples=samples), chunk[:, :0]
-    memory = Memory(state.layers)
+    memory = remembering(state.layers, state.frames)
     with without_autocast(chunk):
         spectrum_BFT = stft(samples[:, : stft.overlap + hops * stft.hop_size])
     enhanced_BFT = enhance(spectrum_BFT, memory)
     with without_autocast(chunk):
         ready, tail = stft.inverse(enhanced_BFT, state.tail)
     dropped = min(state.early, ready.shape[-1])
-    heard = Heard(samples[:, hops * stft.hop_size :], memory.kept(), tail, state.early - dropped)
-    return heard, ready[:, dropped:]
+    waiting = samples[:, hops * stft.hop_size :]
+    return Heard(waiting, state.frames + hops, memory.kept(), tail, state.early - dropped), ready[:, dropped:]
 
 
 def _silence(stft: CausalStft, like: Float[Tensor, "batch chunk"]) -> Heard:
     nothing = like.new_zeros(like.shape[0], stft.overlap)
-    return Heard(nothing, (), nothing, stft.overlap)
+    return Heard(nothing, 0, (), nothing, stft.overlap)

@@ -51,12 +51,10 @@ class AxialAttention(nn.Module):
         if self.causal:
             assert memory is not None
             earlier = self.window - 1
-            heard = memory.earlier(key.new_zeros(1))
-            memory.keep(heard + frames)
             key, value = memory.behind(key, earlier, 1), memory.behind(value, earlier, 1)
             place = torch.arange(frames, device=key.device)[:, None]
             seen = torch.arange(earlier + frames, device=key.device)[None, :]
-            mask = (seen >= place) & (seen <= place + earlier) & (seen >= earlier - heard)
+            mask = (seen >= place) & (seen <= place + earlier) & (seen >= earlier - memory.frames)
         query, key, value = (each.transpose(1, 2) for each in (query, key, value))
         return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2)
 
