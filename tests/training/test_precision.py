@@ -48,7 +48,7 @@ def test_a_network_under_bf16_is_near_itself(config: ModelConfig, small_recipe: 
     torch.manual_seed(0)
     model, recipe = config.build(), small_recipe(precision="bf16")
     learner = Learner(model, recipe.objective.build()).eval()
-    noisy = 0.05 * torch.randn(2, 4000, generator=torch.Generator().manual_seed(1))
+    noisy = 0.05 * torch.randn(2, 2000, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.manual_seed(2)
         wanted = model(noisy)
@@ -71,7 +71,7 @@ def test_activations_are_in_16_bits_where_it_trains_and_nowhere_else(
     tones: object, small_recipe: MakeRecipe, precision: str, dtype: torch.dtype
 ) -> None:
     """Weights, losses and validation are in float32; and it learns about what it learns in float32."""
-    recipe = small_recipe(precision=precision, steps=30, learning_rate=1e-2)
+    recipe = small_recipe(precision=precision, learning_rate=1e-2)
     run, seen = Run(recipe), set[tuple[bool, torch.dtype]]()
     encoder: Any = run.learner.model.encoder
     encoder.register_forward_hook(lambda layer, given, made: seen.add((layer.training, made.dtype)))
