@@ -6,7 +6,7 @@ chunk behind silence. So streaming and whole utterances cannot disagree.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Complex, Float
@@ -69,15 +69,12 @@ class Heard:
     """Output samples still to drop: those that lie before the beginning."""
 
 
-AnyMemory = TypeVar("AnyMemory", bound=Memory)
-
-
 def streamed(
     stft: CausalStft,
-    enhance: Callable[[Spectrum, AnyMemory], Spectrum],
+    enhance: Callable[[Spectrum, Any], Spectrum],
     state: Heard | None,
     chunk: Float[Tensor, "batch chunk"],
-    remembering: Callable[[tuple[Tensor, ...], int], AnyMemory] = Memory,
+    remembering: Callable[[tuple[Tensor, ...], int], Memory] = Memory,
 ) -> tuple[Heard, Float[Tensor, "batch ready"]]:
     """Feed a chunk to a network that maps spectra; its new state and the samples that are ready: `Enhancer.stream`.
 
