@@ -264,6 +264,16 @@ def test_the_seed_decides(fill: Fill, mode: str) -> None:
     assert not torch.allclose(forwards[0], forwards[2])
 
 
+def test_a_prediction_from_the_mean_has_no_chance_in_it(fill: Fill) -> None:
+    """Then the network says that it is not stochastic; in every other mode it is."""
+    certain = {"mode": "predictive", "predictive_noise": False}
+    model = small(fill, sampling=certain)
+    assert not model.stochastic
+    assert torch.equal(model(noise()), model(noise()))
+    for sampling in ({"mode": "predictive"}, {"mode": "unified", "predictive_noise": False}, {"mode": "generative"}):
+        assert small(sampling=sampling | {"steps": 1}).stochastic
+
+
 def test_one_checkpoint_has_all_modes(fill: Fill) -> None:
     """Without fusion the unified mode is the generative one bit for bit; with it, and predictive, it is another."""
     model = small(fill)

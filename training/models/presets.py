@@ -88,7 +88,7 @@ PRESETS: dict[str, Preset] = {
             blocks=1,
             attention_bins=(),
             predictive_residual=True,
-            sampling=Sampling(mode="predictive"),
+            sampling=Sampling(mode="predictive", predictive_noise=False),
         ),
         "ours, for CPUs; its predictive decoder's one call",
     ),

@@ -116,6 +116,7 @@ class GpUnified(Enhancer):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self.stochastic = config.sampling.mode != "predictive" or config.sampling.predictive_noise
         self.stft = Stft(config.fft_size, config.hop_size)
         self.encoder = Encoder(config.shape)
         self.generative = Decoder(config.shape, over_time=True)
@@ -141,7 +142,7 @@ class GpUnified(Enhancer):
         noise = noise_like(heard.spectrum, seeds)
         if sampling.mode == "predictive":
             latest = heard.spectrum.real.new_ones(len(noisy))
-            state = prior(self.config.sde, heard.spectrum, noise)
+            state = prior(self.config.sde, heard.spectrum, noise) if sampling.predictive_noise else heard.spectrum
             clean = self.outputs(state, heard.spectrum, latest, generate=False, predict=True).clean
             assert clean is not None
         else:

@@ -41,6 +41,9 @@ class Sampling(Schema):
     mode: Mode = "unified"
     """generative: the score alone (SGMSE+, and GP-SGMSE+ where both decoders were trained). unified: fused with the
     predictive decoder (GP-Unified). predictive: one call of the predictive decoder."""
+    predictive_noise: bool = True
+    """Whether the predictive mode's one call sees the sampler's first state, noise and all, as in training. False: its
+    mean, the noisy spectrum, so that one input has one output."""
     steps: int = Field(default=30, ge=1, le=1000)
     """N; each takes one call of the network, and one more for each corrector step."""
     corrector_steps: int = Field(default=1, ge=0, le=10)
