@@ -28,7 +28,7 @@ from simulation.errors import BudgetSpent, UnmuffleError
 from simulation.storage import arrow, exists, join, normal, read, replace
 from simulation.virtual import open_corpora
 from training.best import Best
-from training.checkpoint import CONFIG, WEIGHTS, commit_version, version_record
+from training.checkpoint import CONFIG, WEIGHTS, commit_version, refuse_other_content, version_record
 from training.halt import Reason, Stopped, heed_sigterm
 from training.ledger import spent
 from training.lineage import LINEAGE
@@ -36,7 +36,7 @@ from training.profile import ComputeProfile
 from training.progress import Progress
 from training.recipe import Recipe
 from training.watch import Commits, Log, Row, Watch
-from training.worker import Errand, work
+from training.worker import Errand, identity, work
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +84,9 @@ def fit(
     address = version_address(storage, recipe, name)
     run = join(normal(storage), "runs", name)
     if exists(join(address, CONFIG)):
-        facts = {"recipe": recipe.model_dump(mode="json"), "corpus_digest": corpus_digest}
+        ours = identity({"recipe": recipe.model_dump(mode="json"), "corpus_digest": corpus_digest})
         theirs = identity(version_record(address).facts)
-        refuse_other_content(address, theirs, identity(facts) | {"plan_digest": theirs["plan_digest"]})
+        refuse_other_content(address, theirs, ours | {"plan_digest": theirs["plan_digest"]})
         return finished(address)
     plan_digest = open_corpora(corpus, corpus_digest)["train"].record.plan_digest
     watch = Watch(join(run, "logged.json"), log, progress)
