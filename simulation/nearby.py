@@ -43,7 +43,8 @@ class Stretch:
                     for tar, first, end in self.corpus.places(self.rows)
                 ]
         (part,) = (part for part in self._parts if part.address == address)
-        return part.data[start - part.start :][:size]
+        first = start - part.start
+        return part.data[first : first + size]
 
 
 class Nearby:
