@@ -104,6 +104,21 @@ def test_losses_are_those_of_each_item_alone() -> None:
     assert torch.allclose(found[0], found[1], rtol=1e-4)
 
 
+def test_transforms_keep_single_precision_under_autocast() -> None:
+    """Spectra are those without it, bit for bit; losses stay near and finite, silence among the items."""
+    noisy, clean = pair()
+    model, objective = small(), Diffusion.Config().build()
+    found = []
+    for enabled in (False, True):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append((model.conditions(noisy).spectrum, objective.losses(model, noisy, clean).total))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.allclose(found[0][1], found[1][1], rtol=0.02)
+    found[1][1].sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+
+
 def test_another_network_is_refused() -> None:
     """It has no score."""
     noisy, clean = pair()
