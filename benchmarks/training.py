@@ -212,6 +212,7 @@ def device(home: str) -> Figures:
     from training.batches import Batch
     from training.cookbook import recipe
     from training.counting import gmacs_per_second
+    from training.objectives import Regression
     from training.run import Run, Seat
     from training.steps import Steps
 
@@ -221,7 +222,8 @@ def device(home: str) -> Figures:
     operations = 3 * 2e9 * gmacs_per_second(recipe("dm").model, 2) * 2.0  # backward costs twice the forward pass
     for precision in ("fp32", "bf16"):
         for compiled in (False, True):
-            one = recipe("dm").model_copy(update={"batch_size": 16, "precision": precision, "compile": compiled})
+            settings = {"objective": Regression.Config(), "precision": precision, "compile": compiled}
+            one = recipe("dm").model_copy(update={"batch_size": 16, "segment_s": 2.0, **settings})
             run = Run(one, torch.device("cuda"))
             steps = Steps(run, Seat(device=torch.device("cuda")))
             clean = 0.1 * torch.randn(one.batch_size, one.segment_samples)
