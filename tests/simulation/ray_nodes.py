@@ -1,7 +1,8 @@
 """Several Ray nodes on this machine, for tests that end some of them.
 
 Run as `python ray_nodes.py FOLDER NODES`; prints the cluster's address, then the process id of each node's raylet, the
-head's first. The nodes end when its standard input does. Each has one CPU and this process's environment.
+head's first; on a second line their ids in Ray. The nodes end when its standard input does. Each has one CPU and this
+process's environment.
 """
 
 import sys
@@ -18,5 +19,6 @@ if __name__ == "__main__":
     others = [nodes.add_node(num_cpus=1, temp_dir=folder) for _ in range(count - 1)]
     raylets = [node.all_processes[PROCESS_TYPE_RAYLET][0].process.pid for node in (nodes.head_node, *others)]
     print(nodes.address, *raylets, flush=True)
+    print(nodes.head_node.node_id, *[node.node_id for node in others], flush=True)
     sys.stdin.read()
     nodes.shutdown()
