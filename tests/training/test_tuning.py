@@ -100,6 +100,7 @@ def test_what_is_tried_follows_from_the_seed(searched: Searched) -> None:
     assert all(1e-4 <= float(drawn["learning_rate"]) <= 1e-2 for drawn in values.values())
 
 
+@pytest.mark.long
 def test_a_trial_that_fails_fails_alone(searched: Searched, capfd: pytest.CaptureFixture[str]) -> None:
     """It comes last, however good it was before, with its reason; nothing of Ray Tune's own is printed."""
     trials, follower = searched(diverging)
@@ -109,12 +110,14 @@ def test_a_trial_that_fails_fails_alone(searched: Searched, capfd: pytest.Captur
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.long
 def test_a_search_whose_every_trial_fails_says_why(searched: Searched) -> None:
     """There is no best one."""
     with pytest.raises(UnmuffleError, match="nothing to train on"):
         searched(failing, trials=2)
 
 
+@pytest.mark.long
 def test_a_superseded_search_stops(searched: Searched) -> None:
     """What a trial was told goes to whoever asked for the search."""
     with pytest.raises(Superseded, match="attempt 2"):
