@@ -67,12 +67,12 @@ def mp_senet(preset: str = "mp_senet_2024") -> Recipe:
 def renet(task: papers.Task, size: Literal["renet", "renet_small"] = "renet") -> Recipe:
     """RENet for one of its tasks, standard or small.
 
-    Published (arXiv 2602.08556, its supplement and code): MP-SENet's optimiser and rates, batches of 4; pieces of 2 s
-    for denoising and phase retrieval, 4 s for the universal task; gradients clipped at 5 for phase retrieval, not at
-    all otherwise; curves of 150 000 steps for phase retrieval and 520 000 for the universal task. Not published: how
-    the rate falls per step in the universal task (here as in the others), and any run on reverberation or band limits
-    alone: those are cases of the universal one, with its budget. Ours: one clipping for network and judges, which is 5
-    for the multi-period discriminator of phase retrieval too (theirs: 10).
+    Published (arXiv 2602.08556, its supplement and code): MP-SENet's optimiser and rates, batches of 4, pieces of 2 s;
+    the rate times 0.99 an epoch, 0.999 in the universal task; gradients clipped at 5 for phase retrieval, not at all
+    otherwise; curves of 150 000 steps for phase retrieval and 520 000 for the universal task. Not published: how long
+    an epoch of the universal task is (here as in the others), and any run on reverberation or band limits alone: those
+    are cases of the universal one, with its budget. Ours: one clipping for network and judges, which is 5 for the
+    multi-period discriminator of phase retrieval too (theirs: 10).
     """
     model = PRESETS[size].config
     alone = task in ("phase_retrieval", "denoising")
@@ -83,7 +83,7 @@ def renet(task: papers.Task, size: Literal["renet", "renet_small"] = "renet") ->
             "model": model.model_copy(update={"retrieve_phase": task == "phase_retrieval"}),
             "objective": papers.renet(task),
             "steps": RENET_STEPS[task],
-            "segment_s": 2.0 if alone else 4.0,
+            "decay": 0.99 if alone else 0.999,
             "clip_norm": 5.0 if task == "phase_retrieval" else NO_CLIPPING,
         }
     )
