@@ -1494,8 +1494,8 @@ FAULTS = (
     Fault(
         "stage 1 brings its input to a level of its own",
         "training/models/rad_net2/network.py",
-        "        repaired_BCTF = self.repairing(x_BCTF, memory) * loud_B1T1\n",
-        "        repaired_BCTF = self.repairing(x_BCTF / x_BCTF.std(), memory) * loud_B1T1\n",
+        "self.repairing.examined(x_BCTF, memory)",
+        "self.repairing.examined(x_BCTF / x_BCTF.std(), memory)",
         "tests/training/test_rad_net2.py::test_the_level_of_the_whole_is_not_taken_away",
     ),
     Fault(

@@ -41,6 +41,8 @@ class Estimate(NamedTuple):
     """Whole estimates of the same clean waveform by parts of the network, by name; most have none."""
     polar: Polar | None = None
     """The network's own spectrum, which need not be that of any waveform; None where it estimates no phase."""
+    features: tuple[Tensor, ...] = ()
+    """[batch, ...], what layers along the way made of it, for a student to learn; most networks show none."""
 
 
 class Enhancer(nn.Module):

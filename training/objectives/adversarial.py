@@ -10,13 +10,12 @@ from simulation.errors import BadSetting
 from training.models.base import Enhancer
 from training.models.layers import without_autocast
 from training.objectives.base import MODEL, Losses, Objective, ObjectiveConfig, PerItem
-from training.objectives.judges import Heard, Judge
+from training.objectives.judges import Judge
 from training.objectives.metric_judge import MetricJudge
 from training.objectives.period_judge import PeriodJudge
 from training.objectives.spectral import Spectral
 from training.objectives.waiting import Waiting
 from training.pesq_worker import SAMPLE_RATE
-from training.spectral import level_gain
 
 JUDGE = "judge"
 """The phase in which the judges learn."""
@@ -94,24 +93,20 @@ class Adversarial(Objective):
 
     def _modelling(self, model: Enhancer, noisy: Tensor, clean: Tensor) -> Losses:
         """What the model minimises; what it made is put aside for the judges."""
-        compared = self.spectral.compare(model, noisy, clean)
-        with without_autocast(noisy):
-            total, parts = self.spectral.judge(compared)
+        (total, parts), enhanced, wanted = self.spectral.answer(model, noisy, clean)
         for judge in self._panel():
-            persuasion, more = judge.persuade(
-                Heard(compared.enhanced, compared.analysed.magnitude), Heard(compared.clean, compared.wanted.magnitude)
-            )
+            persuasion, more = judge.persuade(enhanced, wanted)
             total, parts = total + persuasion, parts | more
         if self.training:
-            self.waiting.put(compared.clean, compared.enhanced)
+            self.waiting.put(wanted.waveform, enhanced.waveform)
         return Losses(total, parts)
 
     def _judging(self, noisy: Tensor, clean: Tensor) -> Losses:
         """What the judges minimise."""
         with without_autocast(noisy):
-            now = self._heard(clean * level_gain(noisy))
+            now = self.spectral.heard(clean * self.spectral.level(noisy))
             waited = self.waiting.take(now.waveform)
-            made = None if waited is None else (self._heard(waited[:, 0]), self._heard(waited[:, 1]))
+            made = None if waited is None else (self.spectral.heard(waited[:, 0]), self.spectral.heard(waited[:, 1]))
         total, parts = now.waveform.new_zeros(len(clean)), dict[str, PerItem]()
         for judge in self._panel():
             loss, more = judge.learn(now, made)
@@ -120,6 +115,3 @@ class Adversarial(Objective):
 
     def _panel(self) -> list[Judge]:
         return [cast(Judge, judge) for judge in self.judges.values()]
-
-    def _heard(self, waveform: Float[Tensor, "batch samples"]) -> Heard:
-        return Heard(waveform, self.spectral.analysed(waveform).magnitude)

@@ -11,7 +11,7 @@ from training.objectives.waiting import Pairs
 
 
 class Heard(NamedTuple):
-    """Pieces of speech as judges look at them, at the level that brings the noisy waveform to a power of one."""
+    """Pieces of speech as judges look at them, at the level that the distances beside them are measured at."""
 
     waveform: Float[Tensor, "batch samples"]
     magnitude: Float[Tensor, "batch bins frames"]

@@ -80,9 +80,9 @@ class Regression(Objective):
         phase: str = MODEL,
     ) -> Losses:
         """See the class; the weighted sum is the total."""
-        enhanced, branches, _ = model.estimate(noisy)
+        estimate = model.estimate(noisy)
         with without_autocast(noisy):
-            return self._losses(enhanced, branches, clean, level_gain(noisy))
+            return self._losses(estimate.enhanced, estimate.branches, clean, level_gain(noisy))
 
     def _losses(self, enhanced: Tensor, branches: dict[str, Tensor], clean: Tensor, gain: Tensor) -> Losses:
         wanted = self.stft(clean * gain)

@@ -11,7 +11,9 @@ from torch import Tensor
 from simulation.errors import BadSetting
 from training.models.base import Enhancer, Estimate, Polar
 from training.models.layers import without_autocast
-from training.objectives.base import MODEL, Losses, Objective, ObjectiveConfig, PerItem
+from training.objectives.base import Losses, ObjectiveConfig, PerItem
+from training.objectives.distances import Answer, Distances
+from training.objectives.judges import Heard
 from training.objectives.terms import (
     Spectra,
     Waveforms,
@@ -39,7 +41,7 @@ class Comparison(NamedTuple):
     """The spectrum of each whole estimate that a part of the network makes."""
 
 
-class Spectral(Objective):
+class Spectral(Distances):
     """The terms of MP-SENet, RENet's weighted omnidirectional phase term, and supervision of branches.
 
     What is in `training.objectives.terms`, weighed. Magnitude, phase and complex terms look at the spectrum that the
@@ -89,17 +91,23 @@ class Spectral(Objective):
         self.config = config
         self.stft = Stft(config.fft_size, config.hop_size)
 
-    def losses(
-        self,
-        model: Enhancer,
-        noisy: Float[Tensor, "batch samples"],
-        clean: Float[Tensor, "batch samples"],
-        phase: str = MODEL,
-    ) -> Losses:
+    def answer(
+        self, model: Enhancer, noisy: Float[Tensor, "batch samples"], clean: Float[Tensor, "batch samples"]
+    ) -> Answer:
         """See the class; the weighted sum is the total."""
         compared = self.compare(model, noisy, clean)
         with without_autocast(noisy):
-            return self.judge(compared)
+            losses = self.judge(compared)
+        enhanced = Heard(compared.enhanced, compared.analysed.magnitude)
+        return Answer(losses, enhanced, Heard(compared.clean, compared.wanted.magnitude))
+
+    def level(self, noisy: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch 1"]:
+        """The gain that brings the noisy waveform to a power of one."""
+        return level_gain(noisy)
+
+    def heard(self, waveform: Float[Tensor, "batch samples"]) -> Heard:
+        """The waveform and its compressed magnitude."""
+        return Heard(waveform, self.analysed(waveform).magnitude)
 
     def compare(
         self, model: Enhancer, noisy: Float[Tensor, "batch samples"], clean: Float[Tensor, "batch samples"]
@@ -107,7 +115,7 @@ class Spectral(Objective):
         """The network's answer beside what was wanted."""
         estimate = model.estimate(noisy)
         with without_autocast(noisy):
-            gain = level_gain(noisy)
+            gain = self.level(noisy)
             enhanced, wanted = estimate.enhanced * gain, self.analysed(clean * gain)
             analysed = self.analysed(enhanced)
             found = estimate.polar or analysed

@@ -1,6 +1,6 @@
 """The two stages as one network that answers sample by sample, 20 ms behind."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Complex, Float
@@ -20,6 +20,14 @@ from training.spectral import CausalStft
 
 SILENCE_FLOOR = 1e-5
 """RMS (-100 dBFS) below which a frame is taken for silence, and stays it."""
+
+
+class Stages(NamedTuple):
+    """What the stages make of a spectrum; alone, the first one makes the enhanced one too."""
+
+    repaired: Complex[Tensor, "batch bins frames"]
+    enhanced: Complex[Tensor, "batch bins frames"]
+    features: list[Tensor]
 
 
 class RadNet2(Enhancer):
@@ -89,19 +97,21 @@ class RadNet2(Enhancer):
         return self._whole(noisy, lambda spectrum_BFT, _: self._enhanced(spectrum_BFT, None))
 
     def estimate(self, noisy: Float[Tensor, "batch samples"]) -> Estimate:
-        """The enhanced waveform, and as a branch the repaired one that stage 2 begins from."""
-        if self.denoising is None:
-            return Estimate(self(noisy), {})
-        stages: list[Tensor] = []
+        """The enhanced waveform; as a branch the repaired one that stage 2 begins from; the features of stage 1.
+
+        Features are those of `ComNet.examined`: of equal shapes for a student and the teacher of its size.
+        """
+        found: list[Stages] = []
 
         def both(spectrum_BFT: Tensor, memory: Memory) -> Tensor:
-            repaired_BFT, enhanced_BFT = self._stages(spectrum_BFT, memory)
-            stages.append(repaired_BFT)
-            return enhanced_BFT
+            found.append(self._stages(spectrum_BFT, memory if self.causal else None))
+            return found[0].enhanced
 
         enhanced = self._whole(noisy, both)
-        repaired = self._whole(noisy, lambda *_: stages[0])
-        return Estimate(enhanced, {"repaired": repaired})
+        features = tuple(found[0].features)
+        if self.denoising is None:
+            return Estimate(enhanced, {}, features=features)
+        return Estimate(enhanced, {"repaired": self._whole(noisy, lambda *_: found[0].repaired)}, features=features)
 
     def stream(
         self, state: Heard | None, chunk: Float[Tensor, "batch chunk"]
@@ -110,18 +120,6 @@ class RadNet2(Enhancer):
         if not self.causal:
             return super().stream(state, chunk)
         return streamed(self.stft, self._enhanced, state, chunk)
-
-    def features(self, noisy: Float[Tensor, "batch samples"]) -> list[Tensor]:
-        """What distillation compares, of the first stage: equal shapes for a student and the teacher of its size."""
-        found: list[Tensor] = []
-
-        def examined(spectrum_BFT: Tensor, memory: Memory) -> Tensor:
-            x_BCTF, features = self.repairing.examined(self._parts(spectrum_BFT), memory if self.causal else None)
-            found.extend(features)
-            return self._spectrum(x_BCTF)
-
-        self._whole(noisy, examined)
-        return found
 
     def train(self, mode: bool = True) -> "RadNet2":
         """Training mode, but for a first stage that is frozen."""
@@ -140,23 +138,21 @@ class RadNet2(Enhancer):
         return enhanced[:, : noisy.shape[-1]]
 
     def _enhanced(self, spectrum_BFT: Complex[Tensor, "batch bins frames"], memory: Memory | None) -> Tensor:
-        return self._stages(spectrum_BFT, memory)[1]
+        return self._stages(spectrum_BFT, memory).enhanced
 
-    def _stages(
-        self, spectrum_BFT: Complex[Tensor, "batch bins frames"], memory: Memory | None
-    ) -> tuple[Tensor, Tensor]:
-        """Repaired and enhanced spectrum."""
+    def _stages(self, spectrum_BFT: Complex[Tensor, "batch bins frames"], memory: Memory | None) -> "Stages":
         x_BCTF = self._parts(spectrum_BFT)
         loud_B1T1 = x_BCTF.square().mean((1, 3), keepdim=True).sqrt()
         loud_B1T1 = loud_B1T1 / (loud_B1T1 + SILENCE_FLOOR)
-        repaired_BCTF = self.repairing(x_BCTF, memory) * loud_B1T1
+        repaired_BCTF, features = self.repairing.examined(x_BCTF, memory)
+        repaired_BCTF = repaired_BCTF * loud_B1T1
         if self.denoising is None:
             repaired_BFT = self._spectrum(repaired_BCTF)
-            return repaired_BFT, repaired_BFT
+            return Stages(repaired_BFT, repaired_BFT, features)
         assert memory is not None
         low_BCTF, top_BCTF = repaired_BCTF[..., :-1], repaired_BCTF[..., -1:]
         enhanced_BCTF = torch.cat([self.denoising(low_BCTF, memory) * loud_B1T1, top_BCTF], dim=-1)
-        return self._spectrum(repaired_BCTF), self._spectrum(enhanced_BCTF)
+        return Stages(self._spectrum(repaired_BCTF), self._spectrum(enhanced_BCTF), features)
 
     def _parts(self, spectrum_BFT: Tensor) -> Tensor:
         """[batch, 2, frames, bins], as of a window with an energy of one."""
