@@ -427,10 +427,10 @@ FAULTS = (
     ),
     Fault(
         "contrast stretching without its weights",
-        "training/baselines.py",
-        "CONTRAST_GAIN = 0.4",
-        "CONTRAST_GAIN = 0.5",
-        "tests/training/test_baselines.py::test_the_weights_of_contrast_stretching_are_the_published_ones",
+        "training/contrast.py",
+        "FULL_GAIN = 0.4",
+        "FULL_GAIN = 0.5",
+        "tests/training/test_contrast.py::test_the_weights_of_contrast_stretching_are_the_published_ones",
     ),
     # ---- stages and promotion
     Fault(

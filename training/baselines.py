@@ -3,7 +3,6 @@ perceptual contrast stretching on its own.
 """
 
 from collections.abc import Callable, Iterable
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hamming, hann
 
 from simulation.measures import bandwidth_hz
+from training.contrast import BIN_HZ, contrast_weights
 
 Waveform = NDArray[np.floating]
 """`[samples]`, full scale at 1."""
@@ -25,14 +25,6 @@ QUIET_BIAS = 1.7
 """Mean over lowest tenth of the smoothed power of white noise; undoes the bias of looking for quiet moments."""
 POWER_FLOOR = 0.01
 """β: the least share of the noise power that is left standing, as a bed under the musical tones."""
-
-CONTRAST_BIN_HZ = 31.25
-CONTRAST_BINS = (0, 3, 6, 9, 12, 138, 166, 200, 241, 256)
-"""Where each weight begins, and where the last one ends; as published, which is 2 % below the critical bands' edges."""
-CONTRAST_IMPORTANCE = (0.0, 0.010, 0.026, 0.041, 0.057, 0.046, 0.034, 0.023, 0.011)
-"""Band importance (ANSI S3.5, critical bands), with the three digits that the published weights have."""
-CONTRAST_GAIN = 0.4
-"""Of the most important band: its weight is 1.4."""
 
 
 def unprocessed(noisy: Waveform, sample_rate: int) -> Waveform:
@@ -86,7 +78,7 @@ def contrast_stretching(noisy: Waveform, sample_rate: int) -> Waveform:
     Source: Chao et al., "Perceptual contrast stretching on target feature for speech enhancement", Interspeech 2022,
     as post-processing: 32 ms Hamming window, half overlapped, transform not normalised.
     """
-    size = 2 * round(sample_rate / CONTRAST_BIN_HZ / 2)
+    size = 2 * round(sample_rate / BIN_HZ / 2)
     if len(noisy) < size or not noisy.any():
         return noisy
     transform = ShortTimeFFT(hamming(size, sym=False), hop=size // 2, fs=sample_rate)
@@ -95,14 +87,6 @@ def contrast_stretching(noisy: Waveform, sample_rate: int) -> Waveform:
     gain = np.expm1(contrast_weights(len(magnitude))[:, None] * np.log1p(magnitude)) / magnitude
     stretched = transform.istft(spectrum * gain, k1=len(noisy))
     return np.asarray(stretched * (np.abs(noisy).max() / np.abs(stretched).max()), dtype=np.float32)
-
-
-def contrast_weights(bins: int) -> np.ndarray:
-    """Weights of bins `CONTRAST_BIN_HZ` apart, [bins]; 1 from 8 kHz upwards."""
-    weights = np.ones(bins)
-    for (begin, end), importance in zip(pairwise(CONTRAST_BINS), CONTRAST_IMPORTANCE, strict=True):
-        weights[begin:end] += CONTRAST_GAIN * importance / max(CONTRAST_IMPORTANCE)
-    return weights
 
 
 class MeanSpectrumFill:
