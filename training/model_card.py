@@ -63,14 +63,15 @@ def model_card(of: Trained) -> str:
 def _details(of: Trained) -> str:
     with torch.device("meta"):
         model: Enhancer = of.recipe.model.build()
+    pieces = "whole utterances" if of.recipe.segment_s is None else f"pieces of {of.recipe.segment_s:g} s"
     latency = f"causal, {1000 * model.latency_samples / model.sample_rate:.1f} ms algorithmic latency"
     return _list(
         f"Network `{of.recipe.model.kind}`: {parameters(model):,} parameters, {model.sample_rate} Hz, "
         f"{latency if model.causal else 'not causal: it needs the whole recording'}",
         f"Input and output: float32 `[-1, samples]` in [-1, 1] at {model.sample_rate} Hz, of equal length",
         f"Weights: `{of.weights}/weights.safetensors`, sha256 `{of.weights_sha256}`; no pickle",
-        f"Learnt by `{of.recipe.objective.kind}` in {of.steps} steps of {of.recipe.batch_size} pieces of "
-        f"{of.recipe.segment_s:g} s, seed {of.recipe.seed}",
+        f"Learnt by `{of.recipe.objective.kind}` in {of.steps} steps of {of.recipe.batch_size} {pieces}, "
+        f"seed {of.recipe.seed}",
     )
 
 

@@ -133,6 +133,14 @@ def test_a_causal_network_states_its_latency(trained: Trained) -> None:
     assert "ms algorithmic latency" in model_card(replace(trained, recipe=causal))
 
 
+def test_whole_utterances_are_said_to_be_whole(trained: Trained) -> None:
+    """A recipe with bucketing need not have a segment; its card is the last thing that a long training makes."""
+    whole = trained.recipe.model_copy(update={"segment_s": None, "bucketing": True})
+    assert f"in {trained.steps} steps of {whole.batch_size} whole utterances, seed" in model_card(
+        replace(trained, recipe=whole)
+    )
+
+
 def test_many_licences_are_counted_and_the_description_fits(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow keeps 5000 characters of a description: whole lines, and where the rest is."""
     many = SourceManifest(recordings=tuple(recording(number, f"licence {number}") for number in range(40)))
