@@ -13,7 +13,7 @@ that very step, and others take their places.
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,13 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from simulation.errors import BudgetSpent, UnmuffleError
 from simulation.storage import arrow, exists, join, normal, read, replace
 from simulation.virtual import open_corpora
+from training.batches import Batches, share
 from training.best import Best
 from training.checkpoint import CONFIG, WEIGHTS, commit_version, refuse_other_content, version_record
 from training.halt import Reason, Stopped, heed_sigterm
 from training.ledger import spent
 from training.lineage import LINEAGE
+from training.pieces import Mixtures
 from training.profile import ComputeProfile
 from training.progress import Progress
 from training.recipe import Recipe
@@ -88,7 +90,9 @@ def fit(
         theirs = identity(version_record(address).facts)
         refuse_other_content(address, theirs, ours | {"plan_digest": theirs["plan_digest"]})
         return finished(address)
-    plan_digest = open_corpora(corpus, corpus_digest)["train"].record.plan_digest
+    corpora = open_corpora(corpus, corpus_digest)
+    plan_digest = corpora["train"].record.plan_digest
+    refuse_what_cannot_begin(recipe, profile, corpora)
     watch = Watch(join(run, "logged.json"), log, progress)
     apart = profile.validation == "apart"
     errand = Errand(
@@ -115,6 +119,15 @@ def fit(
         before_commit()
     release(errand, checkpoint, facts, address)
     return finished(address)
+
+
+def refuse_what_cannot_begin(recipe: Recipe, profile: ComputeProfile, corpora: Mapping[str, Mixtures]) -> None:
+    """What every worker would meet at every start: a corpus that does not fit the recipe, too many for a step's items.
+
+    Raises SampleRateMismatch, CorpusIncomplete or BadSetting.
+    """
+    train, _ = (Batches(corpora[split], recipe) for split in ("train", "valid"))
+    share(train.indices(0), rank=0, world=profile.most_workers)
 
 
 def release(errand: Errand, checkpoint: str, facts: dict[str, Any], address: str) -> None:

@@ -17,11 +17,13 @@ from simulation.build import Built, build, render_shard
 from simulation.cluster import ClusterInfo
 from simulation.degradations import AddNoise
 from simulation.errors import (
+    BadSetting,
     BudgetSpent,
     CheckpointIncompatible,
     CorpusDamaged,
     ManifestMismatch,
     NotThere,
+    SampleRateMismatch,
     Superseded,
 )
 from simulation.render import Library
@@ -35,6 +37,7 @@ from training.checkpoint import load_version, version_record
 from training.fit import Fitted, _ours, claimed_cpus, claims, fit, validator_cpus, version_address
 from training.ledger import accounts, total
 from training.lineage import LINEAGE, Lineage
+from training.models import GruMask
 from training.profile import Budget, ComputeProfile
 from training.recipe import KeepBest, Recipe
 
@@ -311,6 +314,18 @@ def test_a_corpus_that_is_not_there_is_answered_at_once(settings: dict[str, Any]
         fit(**settings | {"corpus": str(tmp_path / "none"), "corpus_digest": None}, storage=str(tmp_path))
     with pytest.raises(ManifestMismatch):
         fit(**settings | {"corpus_digest": "0" * 64}, storage=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_begin_is_answered_before_any_worker_starts(
+    settings: dict[str, Any], small_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    """A corpus of another rate, more workers than a step has items: workers would meet it start after start."""
+    fullband = small_recipe(use="fullband-48k", model=GruMask.Config(sample_rate=48_000))
+    with pytest.raises(SampleRateMismatch, match="The corpus has 16000 Hz"):
+        fit(**settings | {"recipe": fullband}, storage=str(tmp_path))
+    with pytest.raises(BadSetting, match="6 workers cannot share a batch of 5; use at most 5 workers"):
+        fit(**settings | {"profile": ComputeProfile(workers=(1, 6))}, storage=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
