@@ -4,7 +4,8 @@ The same loop on the same batches, so the weights are those of `unmuffle train` 
 PyTorch, numpy, scipy, pydantic, safetensors, jaxtyping, soundfile, soxr and boto3, and a copy of `simulation/` and
 `training/`; a virtual corpus also needs what renders it (pyroomacoustics, audiomentations), and an objective with
 metrics as targets needs these. FOLDER gets `training.pt`, from which the same command goes on, and at the end
-`version/`, which every command takes as a model.
+`version/`, which every command takes as a model. Nothing is kept for `keep_best` here; a recipe that would release the
+best step is refused.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 
-from simulation.errors import UnmuffleError
+from simulation.errors import BadSetting, UnmuffleError
 from simulation.storage import exists, join, normal, read, replace
 from simulation.virtual import open_corpora
 from training import cookbook
@@ -56,8 +57,14 @@ class Stop:
 def fit(recipe: Recipe, corpus: str, out: str, device: torch.device, threads: int = READERS) -> Run:
     """Train on the corpus below a root, or go on with what `out` holds; leaves `out/version` after the last step.
 
-    Raises CheckpointIncompatible where `out` holds another recipe's run, or one on another corpus.
+    Raises CheckpointIncompatible where `out` holds another recipe's run, or one on another corpus; BadSetting for a
+    recipe that wants more than this.
     """
+    if recipe.keep_best is not None and recipe.keep_best.release:
+        raise BadSetting(
+            f"Recipe {recipe.name} releases its best step (keep_best), and the bare loop keeps the last one. Set "
+            "release to false there, or train with `unmuffle train`."
+        )
     corpora, out = open_corpora(corpus), normal(out)
     digests = {split: corpora[split].digest for split in ("train", "valid")}
     identity = {"recipe": recipe.model_dump(mode="json"), "corpus_digests": digests}
@@ -92,6 +99,17 @@ def tell(progress: Progress) -> None:
     print(progress.line(), end="\r" if sys.stdout.isatty() else "\n", flush=True)
 
 
+def device_named(name: str) -> torch.device:
+    """The device of this name; BadSetting where torch cannot calculate on it."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # an assertion: torch was built without it
+        reason = str(error).splitlines()[0][:80].rstrip(".")
+        raise BadSetting(f"There is no device named {name!r} here ({reason}). Expected cpu, cuda or cuda:1.") from None
+    return device
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command; exit code 0 when the run is complete, 1 when it was stopped, 2 with a paragraph on what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m training.bare", description="Train on one device, without Ray.")
@@ -102,9 +120,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--readers", type=int, default=READERS, help="threads or processes that read")
     given = parser.parse_args(arguments)
     try:
-        file = Path(given.recipe)
+        if given.readers < 1:
+            raise BadSetting(f"--readers is {given.readers}; at least one has to read.")
+        device, file = device_named(given.device), Path(given.recipe)
         recipe = Recipe.parse(file.read_text(), given.recipe) if file.is_file() else cookbook.recipe(given.recipe)
-        run = fit(recipe, given.corpus, given.out, torch.device(given.device), given.readers)
+        run = fit(recipe, given.corpus, given.out, device, given.readers)
     except UnmuffleError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2

@@ -22,7 +22,7 @@ from training import bare
 from training.batches import Batches
 from training.checkpoint import load_version, version_record, weights_digest
 from training.loop import Run, Seat, train
-from training.recipe import Recipe
+from training.recipe import KeepBest, Recipe
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -141,6 +141,33 @@ def test_a_folder_with_another_run_is_refused(
     assert said.startswith("Error: ") and "seed" in said and said.count("\n") == 1
     assert bare.main(["gru_smok", "--corpus", corpus.address, "--out", str(tmp_path / "out")]) == 2
     assert "Did you mean 'gru_smoke'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["--device", "tpu9"], "no device named 'tpu9'"),
+        (["--device", "cuda:99"], "no device named 'cuda:99'"),
+        (["--readers", "0"], "--readers is 0"),
+    ],
+)
+def test_a_device_or_a_number_that_there_is_not_is_answered(
+    words: list[str], answer: str, corpus: Built, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one paragraph, before anything is written."""
+    assert bare.main(["gru_smoke", "--corpus", corpus.address, "--out", str(tmp_path / "out"), *words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ") and answer in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_keeping_the_best_is_refused_here(
+    corpus: Built, small_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recipe that releases its best step would silently give other weights than `unmuffle train`."""
+    assert bare.main(command(tmp_path, corpus, small_recipe(keep_best=KeepBest(release=True)))) == 2
+    assert "keep_best" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_signal_asks_for_a_stop_and_its_handler_is_put_back() -> None:
