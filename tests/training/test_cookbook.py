@@ -37,7 +37,7 @@ def test_a_full_budget_is_spent_on_a_network_of_full_size(name: str, count: int)
 
 @pytest.mark.parametrize("name", FULL)
 def test_a_full_recipe_has_the_published_training(name: str) -> None:
-    """AdamW's betas and rate, its fall by the epoch, batches of 4 pieces of 2 s, and a judge where the paper has one."""
+    """AdamW and its rate, the fall by the epoch, batches of 4 pieces of 2 s, and a judge where the paper has one."""
     found = recipe(name)
     assert (found.learning_rate, found.betas, found.batch_size) == (5e-4, (0.8, 0.99), 4)
     universal = name.endswith(("universal", "dereverberation", "bandwidth_extension"))
