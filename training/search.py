@@ -123,6 +123,8 @@ def _refuse_what_cannot_be_searched(recipe: Recipe, name: str, choice: Range | O
         raise UnknownName(f"field to search in {recipe.name}", name, known)
     if isinstance(choice, OneOf) and choice.weights is not None:
         raise BadSetting(f"{name}: a search tries each value as often. Leave out the weights.")
+    if isinstance(choice, Range) and isinstance(known[name], bool):
+        raise BadSetting(f"{name} is true or false, with nothing between. Expected {name}=true,false.")
     ends: tuple[Scalar, ...] = (choice.low, choice.high) if isinstance(choice, Range) else choice.values
     if isinstance(choice, Range) and is_whole(recipe, name):
         first, last = math.ceil(choice.low), math.floor(choice.high)

@@ -34,6 +34,7 @@ WRONG = {
     "a value that the field refuses": ("schedule=cosine,linear", "schedule"),
     "a list of one": ("learning_rate=1e-3", "A,B,C"),
     "no whole number in between": ("batch_size=4.2..4.8", "whole numbers"),
+    "what lies between yes and no": ("bucketing=0..1", "bucketing=true,false"),
     "what trials must share": ("steps=10..100", "no field to search"),
     "nothing": ("=", "NAME=LOW..HIGH"),
 }
