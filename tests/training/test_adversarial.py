@@ -120,7 +120,7 @@ def test_the_period_judge_is_weighed_as_in_renet(clean: torch.Tensor, noisy: tor
     judging, modelling = step(judged, model, 1, noisy, clean)
     assert torch.allclose(judging.total, judging.parts["periods_real"] + judging.parts["periods_fake"])
     spectral = judged.spectral.losses(model, noisy, clean).total
-    wanted = spectral + 0.05 * (modelling.parts["persuasion"] + modelling.parts["feature"])
+    wanted = spectral + 0.05 * (modelling.parts["periods_persuasion"] + modelling.parts["periods_feature"])
     assert torch.allclose(modelling.total, wanted)
 
 

@@ -5,6 +5,7 @@ import torch
 
 from training.objectives.discriminators import MultiPeriodDiscriminator, PeriodDiscriminator
 from training.objectives.gan import Judgement, fake_loss, feature_loss, persuasion_loss, real_loss
+from training.objectives.spectrum_discriminators import WHOLE, SpectrumDiscriminators
 
 
 def test_the_multi_period_discriminator_has_its_published_size() -> None:
@@ -79,3 +80,25 @@ def test_silence_gives_finite_gradients() -> None:
     ).sum().backward()
     assert waveform.grad is not None and waveform.grad.isfinite().all()
     assert all(each.grad is not None and each.grad.isfinite().all() for each in judge.parameters())
+
+
+def test_spectrum_discriminators_have_the_sizes_of_the_codec_they_are_from() -> None:
+    """94,208 a band and 290 for the scores, at each of three window sizes; the whole is one band."""
+    with torch.device("meta"):
+        bands, whole = SpectrumDiscriminators(), SpectrumDiscriminators(bands=WHOLE)
+    assert sum(parameter.numel() for parameter in bands.parameters()) == 3 * (5 * 94_208 + 290)
+    assert sum(parameter.numel() for parameter in whole.parameters()) == 3 * (94_208 + 290)
+
+
+def test_each_band_is_looked_at_by_itself() -> None:
+    """A tone at 9 kHz of 48 moves the maps of the band from 6 to 12 kHz, and of the others hardly anything."""
+    torch.manual_seed(0)
+    judge = SpectrumDiscriminators((512,), channels=2)
+    time = torch.arange(4800) / 48000
+    noise = 0.05 * torch.randn(1, 4800)
+    tone = 0.5 * (2 * torch.pi * 9000 * time).sin()
+    quiet, loud = judge(noise)[0], judge(noise + tone)[0]
+    moved = [(one - other).abs().mean().item() for one, other in zip(quiet.features, loud.features, strict=True)]
+    first_layers = moved[:-1][::5]
+    assert [place for place, each in enumerate(first_layers) if each > 0.01] == [2]
+    assert len(quiet.features) == 5 * 5 + 1

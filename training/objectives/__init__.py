@@ -7,11 +7,12 @@ from pydantic import Field
 from training.objectives.adversarial import Adversarial
 from training.objectives.base import MODEL, Learner, Losses, Objective, ObjectiveConfig
 from training.objectives.diffusion import Diffusion
+from training.objectives.power_law import PowerLaw
 from training.objectives.regression import Regression
 from training.objectives.spectral import Spectral
 
 AnyObjective = Annotated[
-    Regression.Config | Spectral.Config | Adversarial.Config | Diffusion.Config,
+    Regression.Config | Spectral.Config | PowerLaw.Config | Adversarial.Config | Diffusion.Config,
     Field(discriminator="kind"),
 ]
 
@@ -24,6 +25,7 @@ __all__ = [
     "Losses",
     "Objective",
     "ObjectiveConfig",
+    "PowerLaw",
     "Regression",
     "Spectral",
 ]

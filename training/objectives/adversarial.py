@@ -13,19 +13,26 @@ from training.objectives.base import MODEL, Losses, Objective, ObjectiveConfig, 
 from training.objectives.judges import Judge
 from training.objectives.metric_judge import MetricJudge
 from training.objectives.period_judge import PeriodJudge
+from training.objectives.power_law import PowerLaw
 from training.objectives.spectral import Spectral
+from training.objectives.spectrum_judges import BandJudge, ResolutionJudge
 from training.objectives.waiting import Waiting
 from training.pesq_worker import SAMPLE_RATE
 
 JUDGE = "judge"
 """The phase in which the judges learn."""
 
-AnyJudge = Annotated[MetricJudge.Config | PeriodJudge.Config, Field(discriminator="kind")]
+AnyDistances = Annotated[Spectral.Config | PowerLaw.Config, Field(discriminator="kind")]
+"""What judges may stand beside."""
+
+AnyJudge = Annotated[
+    MetricJudge.Config | PeriodJudge.Config | ResolutionJudge.Config | BandJudge.Config, Field(discriminator="kind")
+]
 """The judges. A new one is a file of its own and one line here."""
 
 
 class Adversarial(Objective):
-    """What `Spectral` says, and judges that learn beside the model; first the judges take their step, then the model.
+    """What the distances say, and judges that learn beside the model; first the judges take their step, then the model.
 
     The judges learn from the clean speech of now and from what the model made `delay_steps` steps ago. So PESQ can be
     computed by processes beside the training without its speed having any influence, and the judges' phase needs no
@@ -40,7 +47,7 @@ class Adversarial(Objective):
         """The distances, and who judges."""
 
         kind: Literal["adversarial"] = "adversarial"
-        spectral: Spectral.Config = Spectral.Config()
+        spectral: AnyDistances = Spectral.Config()
         judges: tuple[AnyJudge, ...] = (MetricJudge.Config(),)
         delay_steps: int = Field(default=1, gt=0)
         """Steps between what the model made and what the judges learn of it."""
@@ -55,6 +62,10 @@ class Adversarial(Objective):
         def build(self) -> "Adversarial":
             """The objective."""
             return Adversarial(self)
+
+        def versions(self) -> list[str]:
+            """Those of the distances."""
+            return self.spectral.versions()
 
     phases = (JUDGE, MODEL)
 

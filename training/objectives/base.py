@@ -46,6 +46,10 @@ class ObjectiveConfig(Schema):
         """The objective."""
         raise NotImplementedError
 
+    def versions(self) -> list[str]:
+        """Addresses of the versions that it learns from: teachers."""
+        return []
+
 
 class Objective(nn.Module):
     """A way of learning.
