@@ -29,10 +29,11 @@ class Stft(nn.Module):
 
     window: Tensor
 
-    def __init__(self, fft_size: int, hop_size: int) -> None:
+    def __init__(self, fft_size: int, hop_size: int, window_size: int | None = None) -> None:
+        """`window_size`: length of the window where zeros on both sides fill the transform."""
         super().__init__()
-        self.fft_size, self.hop_size = fft_size, hop_size
-        self.register_buffer("window", torch.hann_window(fft_size), persistent=False)
+        self.fft_size, self.hop_size, self.window_size = fft_size, hop_size, window_size or fft_size
+        self.register_buffer("window", torch.hann_window(self.window_size), persistent=False)
 
     def forward(self, waveform: Float[Tensor, "batch samples"]) -> Complex[Tensor, "batch bins frames"]:
         """Spectrum of a waveform of any length above zero."""
@@ -40,12 +41,18 @@ class Stft(nn.Module):
         hops = max(-(-samples // self.hop_size), self.fft_size // 2 // self.hop_size + 1)
         filled = functional.pad(waveform, (0, hops * self.hop_size - samples))
         return torch.stft(
-            filled, self.fft_size, self.hop_size, window=self.window, pad_mode="reflect", return_complex=True
+            filled,
+            self.fft_size,
+            self.hop_size,
+            self.window_size,
+            window=self.window,
+            pad_mode="reflect",
+            return_complex=True,
         )
 
     def inverse(self, spectrum: Complex[Tensor, "batch bins frames"], length: int) -> Float[Tensor, "batch samples"]:
         """Waveform of `length` samples."""
-        return torch.istft(spectrum, self.fft_size, self.hop_size, window=self.window, length=length)
+        return torch.istft(spectrum, self.fft_size, self.hop_size, self.window_size, window=self.window, length=length)
 
 
 class CausalStft(nn.Module):

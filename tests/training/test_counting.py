@@ -21,6 +21,10 @@ PARAMETERS = {
     "sgmse_plus": 65_590_694,
     "gp_unified": 106_782_668,
     "gp_unified_small": 498_300,
+    "bsp_mpnet": 16_018_628,
+    "bsp_mpnet_2_blocks": 29_425_378,
+    "bsp_mpnet_large": 17_261_276,
+    "bsp_mpnet_large_2_blocks": 30_668_026,
     "gru_mask": 522_249,
 }
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training.checkpoint import load_version, save_version, weights_digest
-from training.models import AnyModel, CausalReNet, Dm, GpUnified, GruMask, MpSenet, RadNet2, ReNet
+from training.models import AnyModel, BspMpnet, CausalReNet, Dm, GpUnified, GruMask, MpSenet, RadNet2, ReNet
 from training.models.base import Enhancer, ModelConfig
 
 DM = {"channels": 4, "heads": 2, "blocks": 1, "dense_depth": 2, "kernel": 5, "hop_size": 200}
@@ -22,8 +22,28 @@ RAD_NET_2: dict[str, Any] = {
     "repairing": {"channels": 4, "stacks": 1, "dilations": (1, 2), "depth": 2},
     "denoising": {"features": 4, "channels": (4, 4), "squeezed": 4, "depth": 2},
 }
+SSL = {
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "conv_dim": [4] * 7,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+}
+BSP_MPNET: dict[str, Any] = {
+    "fft_size": 400,
+    "channels": (2,),
+    "width": 8,
+    "heads": 2,
+    "recurrent_width": 4,
+    "fine_tuning": "entire",
+    "ssl": {"width": 8, "layers": 2, "architecture": SSL},
+}
 
 SMOKE: list[ModelConfig] = [
+    BspMpnet.Config.model_validate(BSP_MPNET),
+    BspMpnet.Config.model_validate(
+        BSP_MPNET | {"ssl": BSP_MPNET["ssl"] | {"kind": "data2vec", "normalise": True}, "phase_mask": "residual"}
+    ),
     Dm.Config(channels=4, heads=2, blocks=1, dense_depth=2, kernel=5, hop_size=200),
     Dm.Config(channels=4, heads=2, blocks=1, dense_depth=2, kernel=5, hop_size=200, tie_head=True),
     Dm.Config.model_validate(DM | {"relative_positions": False, "tie_decoders": False, "tie_head": True}),

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from training.models.base import Enhancer, ModelConfig
+from training.models.bsp_mpnet import BspMpnet
 from training.models.dm import Dm
 from training.models.gp_unified import GpUnified
 from training.models.gru_mask import GruMask
@@ -14,12 +15,20 @@ from training.models.renet import ReNet
 from training.models.renet_causal import CausalReNet
 
 AnyModel = Annotated[
-    Dm.Config | GpUnified.Config | GruMask.Config | MpSenet.Config | RadNet2.Config | ReNet.Config | CausalReNet.Config,
+    BspMpnet.Config
+    | CausalReNet.Config
+    | Dm.Config
+    | GpUnified.Config
+    | GruMask.Config
+    | MpSenet.Config
+    | RadNet2.Config
+    | ReNet.Config,
     Field(discriminator="kind"),
 ]
 
 __all__ = [
     "AnyModel",
+    "BspMpnet",
     "CausalReNet",
     "Dm",
     "Enhancer",

@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 from training.models.base import ModelConfig
+from training.models.bsp_mpnet import BspMpnet
+from training.models.bsp_mpnet.ssl import Ssl
 from training.models.dm import Dm
 from training.models.gp_unified import GpUnified, Sampling
 from training.models.gru_mask import GruMask
@@ -32,6 +34,8 @@ _MP_SENET = "arXiv 2305.13686", "arXiv 2308.08926"
 _RENET = "arXiv 2602.08556"
 _RAD_NET_2 = "arXiv 2406.07498"
 _GP_UNIFIED = "arXiv 2305.10734"
+_BSP_MPNET = "arXiv 2503.21571, a reconstruction, without its SSL model"
+_BASE, _LARGE = Ssl(kind="absent"), Ssl(kind="absent", width=1024, layers=24)
 _ONE_CALL = "one of the 2 N calls of a sample"
 
 PRESETS: dict[str, Preset] = {
@@ -92,5 +96,9 @@ PRESETS: dict[str, Preset] = {
         ),
         "ours, for CPUs; its predictive decoder's one call",
     ),
+    "bsp_mpnet": Preset(BspMpnet.Config(ssl=_BASE), f"{_BSP_MPNET} (base)"),
+    "bsp_mpnet_2_blocks": Preset(BspMpnet.Config(ssl=_BASE, blocks=2), f"{_BSP_MPNET} (base)"),
+    "bsp_mpnet_large": Preset(BspMpnet.Config(ssl=_LARGE), f"{_BSP_MPNET} (large)"),
+    "bsp_mpnet_large_2_blocks": Preset(BspMpnet.Config(ssl=_LARGE, blocks=2), f"{_BSP_MPNET} (large)"),
     "gru_mask": Preset(GruMask.Config(), "our own baseline"),
 }
