@@ -32,7 +32,7 @@ from training.best import Best
 from training.checkpoint import CONFIG, WEIGHTS, commit_version, refuse_other_content, version_record
 from training.halt import Reason, Stopped, heed_sigterm
 from training.ledger import spent
-from training.lineage import LINEAGE
+from training.lineage import LINEAGE, Lineage
 from training.pieces import Mixtures
 from training.profile import ComputeProfile
 from training.progress import Progress
@@ -133,10 +133,12 @@ def refuse_what_cannot_begin(recipe: Recipe, profile: ComputeProfile, corpora: M
 def release(errand: Errand, checkpoint: str, facts: dict[str, Any], address: str) -> None:
     """Commit the version: the last checkpoint's weights, or those of the best step where the recipe asks for them."""
     rule, weights = errand.recipe.keep_best, checkpoint
+    lineage = Lineage.from_bytes(read(join(checkpoint, LINEAGE)))
     if rule is not None and rule.release:
         best = Best(errand.run, rule).kept()[0]
-        weights, facts = best.address, facts | {"released_step": best.step}
-    replace(join(address, LINEAGE), read(join(checkpoint, LINEAGE)))
+        lineage = lineage.before(best.step * errand.recipe.batch_size)
+        weights, facts = best.address, facts | {"released_step": best.step, "lineage": lineage.facts()}
+    replace(join(address, LINEAGE), lineage.to_bytes())
     commit_version(address, errand.recipe.model, read(join(weights, WEIGHTS)), facts)
 
 

@@ -55,6 +55,10 @@ class Lineage:
         self.learnt = np.concatenate([self.learnt, np.array(new, np.uint32)])
         self._since = []
 
+    def before(self, position: int) -> "Lineage":
+        """That of the weights as they were when the run came to this position."""
+        return Lineage(self.corpus_rows, self.learnt[:position])
+
     def epochs(self) -> list[Epoch]:
         """The same, epoch by epoch."""
         found = []

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ray.train.v2.api.exceptions import WorkerGroupError
@@ -30,16 +31,17 @@ from simulation.render import Library
 from simulation.scenario import Case, Scenario, Size
 from simulation.schema import Range
 from simulation.shards import commit
-from simulation.storage import read
+from simulation.storage import read, replace
 from simulation.virtual import open_corpora
-from training.best import Best
-from training.checkpoint import load_version, version_record
-from training.fit import Fitted, _ours, claimed_cpus, claims, fit, validator_cpus, version_address
+from training.best import FIGURE, Best
+from training.checkpoint import load_version, version_files, version_record, weights_bytes
+from training.fit import Fitted, _ours, claimed_cpus, claims, fit, release, validator_cpus, version_address
 from training.ledger import accounts, total
 from training.lineage import LINEAGE, Lineage
 from training.models import GruMask
 from training.profile import Budget, ComputeProfile
 from training.recipe import KeepBest, Recipe
+from training.worker import Errand
 
 MakeRecipe = Callable[..., Recipe]
 ONE = ComputeProfile(workers=1, cpus_per_worker=1)
@@ -202,10 +204,11 @@ def test_a_spent_budget_stops_a_run_and_a_larger_one_lets_it_go_on(
     undisturbed: tuple[Fitted, Log, list[str], str], halved: tuple[Fitted, Log, str, str]
 ) -> None:
     """With a checkpoint of that very step, and no version before the end; nothing is learnt from or logged twice."""
-    fitted, log, complaint, _ = halved
+    _, log, complaint, store = halved
     assert "max_steps 3" in complaint and "at step 3 of 10" in complaint and "larger budget" in complaint
     assert log.steps == STEPS_LOGGED
-    assert lineage_of(fitted.address).facts() == lineage_of(undisturbed[0].address).facts()
+    last = f"file://{store}/runs/{KEY}/checkpoint-00000010"
+    assert lineage_of(last).facts() == lineage_of(undisturbed[0].address).facts()
 
 
 def test_validation_apart_gives_the_same_figures_at_the_same_steps(
@@ -231,6 +234,28 @@ def test_the_best_is_released_where_the_recipe_asks_for_it(
     assert fitted.valid["valid/loss"] == min(losses.values())
     of_the_last_step = {one.step: version_record(one.address).weights_sha256 for one in kept}[10]
     assert of_the_last_step == undisturbed[0].weights_sha256
+
+
+def test_the_lineage_of_the_best_step_ends_with_that_step(
+    corpus: Built, small_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    """Weights of step 4 that are released after step 10 have not learnt from what came between."""
+    rule, address, run = KeepBest(metric="valid/loss", release=True), f"file://{tmp_path}/version", f"file://{tmp_path}"
+    recipe = small_recipe(keep_best=rule)
+    weights = weights_bytes(recipe.model.build())
+    facts = {"steps": 10, "history": [{"step": 4, "valid/loss": 1.0}, {"step": 10, "valid/loss": 0.5}]}
+    learnt = Lineage(7, np.arange(50, dtype=np.uint32) % 7)
+    last = {LINEAGE: learnt.to_bytes(), **version_files(recipe.model, weights, facts | {"lineage": learnt.facts()})}
+    for name, data in last.items():
+        replace(f"{run}/checkpoint/{name}", data)
+    best = version_files(recipe.model, weights, {"steps": 4, "history": [], FIGURE: 1.0})
+    Best(run, rule).offer(4, {"valid/loss": 1.0}, best)
+    errand = Errand(recipe, corpus.address, None, "", run, 1, 1.0, 0.0, None, 1, Budget(), None, None)
+    release(errand, f"{run}/checkpoint", version_record(f"{run}/checkpoint").facts, address)
+    assert lineage_of(address).learnt.tolist() == learnt.learnt[:20].tolist()
+    released = version_record(address).facts
+    assert (released["released_step"], released["steps"]) == (4, 10)
+    assert released["lineage"] == lineage_of(address).facts() != learnt.facts()
 
 
 def test_sigterm_loses_no_step(
