@@ -32,7 +32,7 @@ NARRATED = "UNMUFFLE_NARRATED"
 class Compute(Schema):
     """How much each stage may use."""
 
-    workers: int
+    workers: int = Field(ge=1)
     """Concurrent workers of simulation and evaluation."""
     training: ComputeProfile
     """Workers of one training run and what each may use."""

@@ -5,6 +5,7 @@ import pytest
 from components.compute import Compute
 from simulation import cores as cores_module
 from simulation.cores import cores
+from simulation.errors import BadSetting
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,12 @@ def test_a_recipe_may_have_a_profile_of_its_own() -> None:
     compute = Compute.parse(text, "test")
     assert compute.training_of("large").workers == (2, 4)
     assert compute.training_of("small").workers == 1
+
+
+def test_nobody_asks_for_no_workers() -> None:
+    """Ray would wait for ever for the first of none."""
+    with pytest.raises(BadSetting, match="workers: Input should be greater than or equal to 1"):
+        Compute.parse('{"workers": 0, "training": {}}', "UNMUFFLE_COMPUTE")
 
 
 @pytest.mark.parametrize(("cores_here", "listener"), [(2, "inside"), (8, "apart")])
