@@ -6,13 +6,14 @@ from pydantic import Field
 
 from training.objectives.adversarial import Adversarial
 from training.objectives.base import MODEL, Learner, Losses, Objective, ObjectiveConfig
+from training.objectives.contrast import Contrast
 from training.objectives.diffusion import Diffusion
 from training.objectives.power_law import PowerLaw
 from training.objectives.regression import Regression
 from training.objectives.spectral import Spectral
 
 AnyObjective = Annotated[
-    Regression.Config | Spectral.Config | PowerLaw.Config | Adversarial.Config | Diffusion.Config,
+    Regression.Config | Spectral.Config | PowerLaw.Config | Contrast.Config | Adversarial.Config | Diffusion.Config,
     Field(discriminator="kind"),
 ]
 
@@ -20,6 +21,7 @@ __all__ = [
     "MODEL",
     "Adversarial",
     "AnyObjective",
+    "Contrast",
     "Diffusion",
     "Learner",
     "Losses",
