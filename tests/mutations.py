@@ -747,7 +747,7 @@ FAULTS = (
     ),
     Fault(
         "leave renderers behind when training is killed",
-        "training/readers.py",
+        "training/child.py",
         "        parent.join()\n        os._exit(1)\n",
         "        parent.join()\n",
         "tests/training/test_virtual_batches.py::test_the_loop_trains_on_a_plan_without_ray_and_its_processes_die_with_it",
@@ -1281,7 +1281,7 @@ FAULTS = (
     ),
     Fault(
         "processes that compute PESQ outlive the training",
-        "training/pesq_worker.py",
+        "training/child.py",
         "        os._exit(1)\n",
         "        pass\n",
         "tests/training/test_pesq_scores.py::test_no_process_outlives_the_training",

@@ -1,10 +1,5 @@
 """What a process does that scores pieces with PESQ while a network trains. It needs neither torch nor a device."""
 
-import multiprocessing
-import os
-import signal
-import threading
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,19 +8,6 @@ SAMPLE_RATE = 16_000
 
 DIGITS = 4
 """Of a score, after the point: the rest is rounding of what was scored, which differs from machine to machine."""
-
-
-def begin() -> None:
-    """Leave Ctrl-C to the parent, and end with it, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def score(clean: NDArray[np.float32], enhanced: NDArray[np.float32]) -> float:

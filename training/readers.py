@@ -4,9 +4,6 @@ A process gets the corpus once and keeps its own recordings in memory. It ends w
 """
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +11,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from simulation.errors import UnmuffleError
+from training import child
 from training.pieces import Item, Mixtures, Piece, pieces
 
 
@@ -61,18 +59,10 @@ _corpus: Mixtures
 
 
 def _begin(corpus: Mixtures) -> None:
-    """Keep the corpus; leave Ctrl-C to the parent, and end with it."""
+    """Keep the corpus."""
     global _corpus
     _corpus = corpus
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    child.begin()
 
 
 def _pieces_here(items: list[Item], seed: int, samples: int) -> list[Piece]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from simulation.cores import cores
 from simulation.errors import UnmuffleError
-from training import pesq_worker
+from training import child, pesq_worker
 
 MOST_PROCESSES = 4
 """A piece of 2 s takes 22 ms of one core here: four score more than a hundred a second."""
@@ -66,7 +66,7 @@ class PesqScores:
     def _submitted(self, pair: list[np.ndarray]) -> "Future[float]":
         if self._pool is None:
             fresh = get_context("spawn")  # a fork would copy the threads' locks of torch and Ray
-            self._pool = ProcessPoolExecutor(self.processes, fresh, initializer=pesq_worker.begin)
+            self._pool = ProcessPoolExecutor(self.processes, fresh, initializer=child.begin)
         try:
             return self._pool.submit(pesq_worker.score, *pair)
         except BrokenProcessPool:
