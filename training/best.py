@@ -4,6 +4,7 @@ They are those of validated steps, whatever checkpoints there are. A step that i
 the same weights at the same address. `<run>/best/step-<step>/`.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from simulation import storage
@@ -38,8 +39,7 @@ class Best:
 
     def offer(self, step: int, figures: dict[str, float], files: dict[str, bytes]) -> None:
         """Keep the version that these files are if it is among the best; what it ousts is removed, record first."""
-        if self.rule.metric not in figures:
-            raise BadSetting(f"keep_best asks for {self.rule.metric!r}; validation gives {', '.join(sorted(figures))}.")
+        refuse_other_figures(self.rule, figures)
         one = Kept(step, figures[self.rule.metric], storage.join(self.address, f"step-{step:08d}"))
         others = [other for other in self.kept() if other.step != step]
         order = self._sorted([*others, one])
@@ -53,6 +53,12 @@ class Best:
     def _sorted(self, found: list[Kept]) -> list[Kept]:
         sign = -1 if self.rule.higher_is_better else 1
         return sorted(found, key=lambda one: (sign * one.value, one.step))
+
+
+def refuse_other_figures(rule: KeepBest, figures: Iterable[str]) -> None:
+    """BadSetting where the rule asks for a figure that is not among these."""
+    if rule.metric not in figures:
+        raise BadSetting(f"keep_best asks for {rule.metric!r}; validation gives {', '.join(sorted(figures))}.")
 
 
 def _kept(folder: str, record: VersionRecord) -> Kept:

@@ -28,11 +28,12 @@ from simulation.errors import BudgetSpent, UnmuffleError
 from simulation.storage import arrow, exists, join, normal, read, replace
 from simulation.virtual import open_corpora
 from training.batches import Batches, share
-from training.best import Best
+from training.best import Best, refuse_other_figures
 from training.checkpoint import CONFIG, WEIGHTS, commit_version, refuse_other_content, version_record
 from training.halt import Reason, Stopped, heed_sigterm
 from training.ledger import spent
 from training.lineage import LINEAGE, Lineage
+from training.loop import FIGURES
 from training.pieces import Mixtures
 from training.profile import ComputeProfile
 from training.progress import Progress
@@ -122,12 +123,14 @@ def fit(
 
 
 def refuse_what_cannot_begin(recipe: Recipe, profile: ComputeProfile, corpora: Mapping[str, Mixtures]) -> None:
-    """What every worker would meet at every start: a corpus that does not fit the recipe, too many for a step's items.
+    """What every worker would meet at every start: a corpus that does not fit, more workers than a step has items.
 
     Raises SampleRateMismatch, CorpusIncomplete or BadSetting.
     """
     train, _ = (Batches(corpora[split], recipe) for split in ("train", "valid"))
     share(train.indices(0), rank=0, world=profile.most_workers)
+    if recipe.keep_best is not None:
+        refuse_other_figures(recipe.keep_best, FIGURES)
 
 
 def release(errand: Errand, checkpoint: str, facts: dict[str, Any], address: str) -> None:

@@ -20,7 +20,10 @@ from training.recipe import Recipe
 from training.run import Run, Seat
 from training.steps import Steps
 
-__all__ = ["Progress", "Run", "Seat", "train", "validate"]
+__all__ = ["FIGURES", "Progress", "Run", "Seat", "train", "validate"]
+
+FIGURES = ("valid/loss", "valid/si_sdr_db", "valid/si_sdr_gain_db")
+"""What a look at the valid split gives."""
 
 
 @torch.no_grad()
@@ -35,8 +38,7 @@ def validate(run: Run, valid: Iterable[Batch], device: torch.device) -> dict[str
             after, before = si_sdr_db(learner.model(noisy), clean), si_sdr_db(noisy, clean)
             rows.append(torch.stack([learner(noisy, clean).total, after, after - before]).double().cpu())
     run.learner.train()
-    loss, level, gain = torch.cat(rows, dim=1).mean(1).tolist()
-    return {"valid/loss": loss, "valid/si_sdr_db": level, "valid/si_sdr_gain_db": gain}
+    return dict(zip(FIGURES, torch.cat(rows, dim=1).mean(1).tolist(), strict=True))
 
 
 def train(

@@ -345,12 +345,15 @@ def test_a_corpus_that_is_not_there_is_answered_at_once(settings: dict[str, Any]
 def test_what_cannot_begin_is_answered_before_any_worker_starts(
     settings: dict[str, Any], small_recipe: MakeRecipe, tmp_path: Path
 ) -> None:
-    """A corpus of another rate, more workers than a step has items: workers would meet it start after start."""
+    """A corpus of another rate, more workers than a step has items, a figure that nobody takes."""
     fullband = small_recipe(use="fullband-48k", model=GruMask.Config(sample_rate=48_000))
     with pytest.raises(SampleRateMismatch, match="The corpus has 16000 Hz"):
         fit(**settings | {"recipe": fullband}, storage=str(tmp_path))
     with pytest.raises(BadSetting, match="6 workers cannot share a batch of 5; use at most 5 workers"):
         fit(**settings | {"profile": ComputeProfile(workers=(1, 6))}, storage=str(tmp_path))
+    best = small_recipe(keep_best=KeepBest(metric="valid/pesq"))
+    with pytest.raises(BadSetting, match="'valid/pesq'; validation gives valid/loss, valid/si_sdr_db"):
+        fit(**settings | {"recipe": best}, storage=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
