@@ -1569,6 +1569,21 @@ FAULTS = (
         '    import torch  # noqa: F401\n\n    say(f"tune {recipe}',
         "tests/pipelines/test_cli.py::test_the_first_word_comes_before_anything_heavy",
     ),
+    # ---- what a person hears before a run begins, and what its version says
+    Fault(
+        "give the best step the lineage of the last",
+        "training/fit.py",
+        "lineage = lineage.before(best.step * errand.recipe.batch_size)",
+        "lineage = lineage.before(len(lineage.learnt))",
+        "tests/training/test_fit.py::test_the_lineage_of_the_best_step_ends_with_that_step",
+    ),
+    Fault(
+        "release the last step where the recipe asks for the best",
+        "training/bare.py",
+        "recipe.keep_best.release:",
+        "False:",
+        "tests/training/test_bare.py::test_keeping_the_best_is_refused_here",
+    ),
 )
 
 
