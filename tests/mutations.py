@@ -1584,6 +1584,49 @@ FAULTS = (
         "False:",
         "tests/training/test_bare.py::test_keeping_the_best_is_refused_here",
     ),
+    # ---- BSP-MPNet
+    Fault(
+        "repeat frames of the SSL model instead of putting them where they belong",
+        "training/models/bsp_mpnet/ssl.py",
+        "    at = ((at - middle) / STRIDE).clamp(",
+        "    at = (at / hop_size // 2).clamp(",
+        "tests/training/test_bsp_mpnet.py::test_features_stand_where_the_frames_of_the_spectrum_do",
+    ),
+    Fault(
+        "the SSL model's last layer without its normalisation",
+        "training/models/bsp_mpnet/ssl.py",
+        "layers = [*found.hidden_states[:-1], found.last_hidden_state]",
+        "layers = [*found.hidden_states]",
+        "tests/training/test_bsp_mpnet.py::test_as_many_layers_are_weighed_as_the_model_has",
+    ),
+    Fault(
+        "a frozen SSL model in training mode",
+        "training/models/bsp_mpnet/network.py",
+        '        if self.config.fine_tuning == "frozen":\n            self.ssl.eval()\n',
+        "",
+        "tests/training/test_bsp_mpnet.py::test_a_frozen_model_leaves_nothing_out_by_lot_while_the_rest_trains",
+    ),
+    Fault(
+        "undo the stretching at the output",
+        "training/models/bsp_mpnet/network.py",
+        "torch.polar(found.magnitude.expm1(), found.phase)",
+        "torch.polar((found.magnitude / self.contrast).expm1(), found.phase)",
+        "tests/training/test_bsp_mpnet.py::test_with_masks_of_one_the_output_is_the_stretched_input",
+    ),
+    Fault(
+        "a target that is not stretched",
+        "training/objectives/contrast.py",
+        "            wanted = model.analysed(clean)\n",
+        "            wanted = Polar(model.stft(clean).abs().log1p(), model.stft(clean).angle())\n",
+        "tests/training/test_bsp_mpnet.py::test_clean_speech_and_masks_of_one_cost_nothing",
+    ),
+    Fault(
+        "partial fine-tuning of the convolutions too",
+        "training/models/bsp_mpnet/network.py",
+        '"partial": ("ssl.network.feature_extractor.",)',
+        '"partial": ("ssl.network.nothing.",)',
+        "tests/training/test_bsp_mpnet.py::test_fine_tuning_leaves_what_it_says_without_gradient",
+    ),
 )
 
 
