@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 
 def named_recipe(name: str) -> "Recipe":
-    """A recipe of the cookbook, or one that lies as JSON at an address."""
+    """A recipe of the cookbook, or one that lies as JSON at an address; what it begins with is there."""
+    from training.beginnings import check_beginnings
     from training.cookbook import recipe as from_cookbook
     from training.recipe import Recipe
 
-    if not is_address(name):
-        return from_cookbook(name)
-    return Recipe.parse(storage.read(storage.normal(name)), name)
+    found = Recipe.parse(storage.read(storage.normal(name)), name) if is_address(name) else from_cookbook(name)
+    check_beginnings(found)
+    return found
 
 
 def spec_of(recipe: str, corpus: Input, parent: str = "", again: int = 0) -> TrainSpec:

@@ -1492,6 +1492,27 @@ FAULTS = (
         "tests/training/test_rad_net2.py::test_a_frozen_first_stage_stays_as_it_is",
     ),
     Fault(
+        "a run that goes on from a version begins with fresh weights",
+        "training/run.py",
+        "if recipe.begins_with is not None:",
+        "if False:",
+        "tests/training/test_beginnings.py::test_the_four_steps_follow_one_another",
+    ),
+    Fault(
+        "weights of another shape are left out without a word",
+        "training/beginnings.py",
+        "    if homeless:\n",
+        "    theirs = {name: value for name, value in theirs.items() if name not in homeless}\n    if False:\n",
+        "tests/training/test_beginnings.py::test_weights_without_a_place_are_answered",
+    ),
+    Fault(
+        "a teacher that is not there is met only at the first step",
+        "training/beginnings.py",
+        "(*taken, *recipe.objective.versions())",
+        "taken",
+        "tests/training/test_beginnings.py::test_a_version_that_is_not_there_is_answered_before_anything_is_trained",
+    ),
+    Fault(
         "a teacher's statistics follow what its student hears",
         "training/objectives/distillation.py",
         "self._teacher[0].to(noisy.device, noisy.dtype)",

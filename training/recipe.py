@@ -31,6 +31,9 @@ class Recipe(Schema):
     network: str = Field(pattern=r"^[a-z0-9_]+$")
     """The tag that versions of this network share, as in `dm/3`."""
     model: AnyModel
+    begins_with: str | None = None
+    """Address of a version whose weights the network takes over before the first step: of the same network, or of a
+    part of it. None: all weights are fresh; "": to be filled in before a run starts."""
     objective: AnyObjective = Regression.Config()
 
     steps: int = Field(gt=0)

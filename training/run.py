@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from training.beginnings import check_beginnings, take_over
 from training.descent import Descent
 from training.models import Enhancer
 from training.objectives import MODEL, Learner
@@ -34,7 +35,10 @@ class Run:
         torch.manual_seed(recipe.seed)
         device = device or torch.device("cpu")
         self.recipe = recipe
+        check_beginnings(recipe)
         self.learner = Learner(recipe.model.build(), recipe.objective.build()).to(device)
+        if recipe.begins_with is not None:
+            take_over(self.learner.model, recipe.begins_with)
         self.average = averaged(self.learner.model, recipe.ema_decay)
         prepare(self.learner.model, recipe)
         self.descents = {phase: Descent(recipe, self.learner, phase, device) for phase in self.phases}

@@ -55,8 +55,16 @@ def tune(
     tell(table_of_trials(result.outputs, corpus), as_json)
 
 
-def recipes(as_json: Json = False) -> None:
+def recipes(
+    name: Annotated[str, typer.Argument(help="Print this one, whole, as JSON for `train` to read.")] = "",
+    as_json: Json = False,
+) -> None:
     """The recipes of the cookbook."""
     from pipelines.summary import known_recipes
 
+    if name:
+        from training.cookbook import recipe
+
+        typer.echo(recipe(name).model_dump_json(indent=2))
+        return
     tell(known_recipes(), as_json)

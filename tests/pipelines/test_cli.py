@@ -18,6 +18,7 @@ from pipelines.answer import Answer, line, stacked
 from pipelines.cli import app
 from pipelines.commands import options, telling
 from pipelines.summary import training_outcome, trials
+from simulation.errors import BadSetting
 from simulation.home import Home
 from simulation.scenarios.sample import sample
 
@@ -162,6 +163,18 @@ def test_every_table_is_also_json(name: str, home: Home) -> None:
     """Machines read what people look at."""
     assert isinstance(json.loads(ask(name, "--json").stdout), list | dict)
     assert ask(name).exit_code in (0, 2)
+
+
+def test_a_recipe_can_be_printed_to_be_filled_in(home: Home) -> None:
+    """As JSON that `train` takes; by its name it is refused with this very command, as its addresses are open."""
+    from components.train import named_recipe
+    from training.cookbook import recipe
+    from training.recipe import Recipe
+
+    printed = ask("recipes", "rad_net2_repairing").stdout
+    assert Recipe.parse(printed, "what was printed") == recipe("rad_net2_repairing")
+    with pytest.raises(BadSetting, match="unmuffle recipes rad_net2_repairing > "):
+        named_recipe("rad_net2_repairing")
 
 
 def test_every_command_has_a_help_text_of_its_own() -> None:
