@@ -142,7 +142,7 @@ def store(address: str) -> Check:
 def tracking(uri: str) -> Check:
     """MLflow answers."""
     from training.registry import DEFAULT_USE
-    from training.tracking import Tracking
+    from training.tracking import Tracking, without_password
 
     try:
         Tracking(uri).aliases(DEFAULT_USE)
@@ -150,7 +150,7 @@ def tracking(uri: str) -> Check:
         return Check(
             "mlflow", False, str(error), "Start the server, or unset MLFLOW_TRACKING_URI to use sqlite in the home."
         )
-    return Check("mlflow", True, uri)
+    return Check("mlflow", True, without_password(uri))
 
 
 def free_port(port: int) -> Check:

@@ -38,17 +38,19 @@ def outcome(address: str) -> Answer:
 
 def training_outcome(result: Any, store: str, corpus: str) -> Answer:
     """What a training run left: its version, its checkpoints, its MLflow run, and what to type next."""
-    outputs = result.outputs
+    from training.tracking import without_password
+
+    outputs, (root, _, _) = result.outputs, corpus.partition("#")
     data = outputs | {
         "checkpoints": storage.join(store, "runs", result.key),
-        "tracking": Home.current().tracking_uri,
+        "tracking": without_password(Home.current().tracking_uri),
     }
     lines = (
         outputs["name"],
         outputs["version"],
         f"Checkpoints: {data['checkpoints'].removeprefix('file://')}",
         f"MLflow run:  {outputs['run_id']} at {data['tracking']}",
-        f"Score it:    unmuffle evaluate {outputs['name']} --corpus {corpus} --out scores",
+        f"Score it:    unmuffle evaluate {outputs['name']} --corpus {root} --out scores",
     )
     return Answer(data, stacked(*map(line, lines)))
 

@@ -59,8 +59,7 @@ class Connection:
 
     @property
     def _shown(self) -> str:
-        """The address without user and password."""
-        return re.sub("(?<=//)[^/]*@", "", self.uri)
+        return without_password(self.uri)
 
     def _said(self, error: BaseException) -> str:
         """The first line of a message, without the password; some of MLflow's go on for a page."""
@@ -94,6 +93,11 @@ class Connection:
     def _database(self) -> Path | None:
         """The sqlite file, if it is one."""
         return Path(self.uri.removeprefix("sqlite:///")).absolute() if self.uri.startswith("sqlite:///") else None
+
+
+def without_password(uri: str) -> str:
+    """An address as people may see it: without user and password."""
+    return re.sub("(?<=//)[^/]*@", "", uri)
 
 
 def set_up_mlflow() -> None:
