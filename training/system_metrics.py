@@ -117,9 +117,10 @@ def _gpus() -> dict[str, float]:
     seen: dict[str, float] = {}
     for number in range(pynvml.nvmlDeviceGetCount()):
         handle = pynvml.nvmlDeviceGetHandleByIndex(number)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-        seen[f"gpu_{number}_memory_usage_megabytes"] = memory.used / MEGABYTE
-        seen[f"gpu_{number}_memory_usage_percentage"] = round(100 * memory.used / memory.total, 1)
+        with suppress(pynvml.NVMLError):  # one that shares the machine's memory has none of its own
+            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+            seen[f"gpu_{number}_memory_usage_megabytes"] = memory.used / MEGABYTE
+            seen[f"gpu_{number}_memory_usage_percentage"] = round(100 * memory.used / memory.total, 1)
         with suppress(pynvml.NVMLError):  # a slice of a GPU does not tell
             busy = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu
             seen[f"gpu_{number}_utilization_percentage"] = float(busy)

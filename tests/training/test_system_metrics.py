@@ -1,6 +1,8 @@
 """What nodes are busy with: every living one, at rising steps."""
 
+import sys
 import time
+from types import ModuleType
 
 import psutil
 import pytest
@@ -27,6 +29,30 @@ def test_a_look_holds_what_mlflow_s_own_monitor_would() -> None:
         "network_transmit_megabytes",
     }
     assert all(0 <= seen[name] <= 100 for name in seen if name.endswith("percentage"))
+
+
+def test_a_gpu_that_tells_less_costs_the_other_figures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice of a GPU has no utilisation to tell; one that shares the machine's memory has no memory of its own."""
+
+    class Unsupported(Exception):
+        """What NVML raises."""
+
+    def refused(handle: int) -> None:
+        raise Unsupported
+
+    nvml = ModuleType("pynvml")
+    nvml.__dict__.update(
+        NVMLError=Unsupported,
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 1,
+        nvmlDeviceGetHandleByIndex=lambda number: number,
+        nvmlDeviceGetMemoryInfo=refused,
+        nvmlDeviceGetUtilizationRates=refused,
+        nvmlDeviceGetPowerUsage=lambda handle: 250_000,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    seen = look(0.01)
+    assert seen["gpu_0_power_usage_watts"] == 250 and "cpu_utilization_percentage" in seen
 
 
 def test_nodes_of_a_cluster_are_watched_while_the_block_lasts(
