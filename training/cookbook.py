@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from simulation.errors import UnknownName
 from simulation.schema import Range
-from training import cookbook_rad_net2
+from training import cookbook_bsp_mpnet, cookbook_rad_net2
 from training.cookbook_diffusion import gp_unified, gp_unified_smoke, sgmse_plus
 from training.models import Dm, GruMask, MpSenet, ReNet
 from training.models.presets import PRESETS
@@ -250,6 +250,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "sgmse_plus": sgmse_plus,
     "gp_unified_smoke": gp_unified_smoke,
     **cookbook_rad_net2.RECIPES,
+    **cookbook_bsp_mpnet.RECIPES,
     "dm_smoke": dm_smoke,
     "dm_mask_smoke": dm_mask_smoke,
     "mp_senet_smoke": mp_senet_smoke,

@@ -9,6 +9,7 @@ from torch import nn
 
 from simulation.errors import BadSetting
 from training.contrast import contrast_weights
+from training.cookbook_bsp_mpnet import RECIPES
 from training.models import BspMpnet, GruMask
 from training.models.base import Polar
 from training.models.bsp_mpnet.rema import PositionAttention, TimeFrequencyAttention, shifted, sinusoids
@@ -371,3 +372,22 @@ def _loss(run: Run, steps: int) -> float:
     _descend(run, steps)
     with torch.no_grad():
         return float(run.learner(speech().float(), 0.5 * speech().float()).total.mean())
+
+
+def test_the_recipes_are_the_paper_s_network_and_its_ablations() -> None:
+    """At full size around WavLM base; each ablation differs in the one thing that its name says."""
+    full = RECIPES["bsp_mpnet"]().model
+    assert full == BspMpnet.Config()
+    for name, make in RECIPES.items():
+        changed = {key: value for key, value in make().model if value != getattr(full, key)}
+        assert len(changed) == (0 if name == "bsp_mpnet" else 1) or "random" in name, name
+    assert RECIPES["bsp_mpnet_no_phase"]().objective == Contrast.Config(phase=0.0)
+    assert RECIPES["bsp_mpnet_no_ssl"]().begins_with is None
+
+
+def test_a_random_ssl_model_is_named_as_such() -> None:
+    """In the recipe and in the tag of its versions, which scorecards show."""
+    smoke = RECIPES["bsp_mpnet_random_smoke"]()
+    assert isinstance(smoke.model, BspMpnet.Config) and smoke.model.ssl.source is None
+    assert "random" in smoke.name and "random" in smoke.network
+    assert smoke.model.build()(speech(4000, 1).float()).isfinite().all()
