@@ -1607,6 +1607,20 @@ FAULTS = (
     ),
     # ---- BSP-MPNet
     Fault(
+        "take whatever weights the SSL model's source holds now",
+        "training/pretrained.py",
+        "        if sha256 not in (None, ssl.sha256):",
+        "        if False:",
+        "tests/training/test_pretrained.py::test_another_digest_than_the_expected_one_is_refused",
+    ),
+    Fault(
+        "begin with random weights in the place of released ones",
+        "training/pretrained.py",
+        "        begun.ssl.network.load_state_dict(released.state_dict())\n",
+        "",
+        "tests/training/test_pretrained.py::test_a_network_begins_with_released_weights_and_its_version_says_whose",
+    ),
+    Fault(
         "repeat frames of the SSL model instead of putting them where they belong",
         "training/models/bsp_mpnet/ssl.py",
         "    at = ((at - middle) / STRIDE).clamp(",

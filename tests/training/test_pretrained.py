@@ -11,8 +11,10 @@ import torch
 from simulation import storage
 from simulation.errors import CheckpointIncompatible, NotThere
 from training.checkpoint import load_version, version_record
+from training.cookbook_bsp_mpnet import RECIPES
 from training.models import BspMpnet
 from training.pretrained import begin
+from training.run import Run
 
 TINY = {
     "hidden_size": 8,
@@ -57,6 +59,17 @@ def test_a_network_begins_with_released_weights_and_its_version_says_whose(
     loaded = load_version(str(tmp_path / "begun"))
     assert isinstance(loaded, BspMpnet)
     assert torch.equal(loaded.ssl(audio), begun.ssl(audio))
+
+
+def test_a_run_begins_with_them(released: tuple[Path, Any], tmp_path: Path) -> None:
+    """By the recipe's `begins_with`; the recipe, and so the record of its version, has digest and licence."""
+    begun = begin(HEAD, str(released[0]), str(tmp_path / "begun"), licence="MIT")
+    address = str(tmp_path / "begun")
+    recipe = RECIPES["bsp_mpnet"]().model_copy(update={"model": begun.config, "begins_with": address})
+    run = Run(recipe)
+    assert all(torch.equal(run.released.state_dict()[name], value) for name, value in begun.state_dict().items())
+    assert recipe.model_dump()["model"]["ssl"]["licence"] == "MIT"
+    assert recipe.model_dump()["model"]["ssl"]["sha256"] == begun.config.ssl.sha256
 
 
 def test_a_release_may_lie_in_the_store(released: tuple[Path, Any], tmp_path: Path) -> None:
