@@ -137,3 +137,24 @@ def test_a_version_that_is_not_there_is_answered_before_anything_is_trained(
         with pytest.raises(NotThere, match="There is no model at"):
             Run(small_recipe(**changes))
     check_beginnings(small_recipe())
+
+
+def test_a_student_differs_from_what_it_is_compared_with_in_its_teacher_alone() -> None:
+    """So that the difference is what distillation gives."""
+    taught, untaught = from_cookbook("rad_net2_repairing"), from_cookbook("rad_net2_untaught")
+    assert isinstance(taught.objective, Adversarial.Config) and isinstance(taught.objective.spectral, PowerLaw.Config)
+    assert taught.objective.spectral.distillation is not None
+    spectral = taught.objective.spectral.model_copy(update={"distillation": None})
+    objective = taught.objective.model_copy(update={"spectral": spectral})
+    assert taught.model_copy(update={"name": untaught.name, "objective": objective}) == untaught
+
+
+def test_the_smoke_recipe_teaches_its_network() -> None:
+    """Losses are finite and every weight has a gradient, of both stages."""
+    torch.manual_seed(0)
+    found = from_cookbook("rad_net2_smoke")
+    model, clean = found.model.build().train(), 0.05 * torch.randn(1, 4800)
+    losses = found.objective.build().losses(model, clean + 0.02 * torch.randn(1, 4800), clean)
+    losses.total.sum().backward()
+    assert losses.total.isfinite().all()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
