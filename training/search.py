@@ -43,7 +43,7 @@ def ranges_of(recipe: Recipe, over: Sequence[str] = ()) -> dict[str, Range | One
     if not over and not recipe.search:
         raise BadSetting(
             f"The recipe {recipe.name} declares no ranges to search. Give some: --over learning_rate=1e-4..1e-2 "
-            "--over objective.si_sdr=0,0.02,0.1; or put them into the recipe's own document under `search`."
+            "--over weight_decay=0,0.01,0.1; or put them into the recipe's own document under `search`."
         )
     ranges = dict(_given(word, recipe) for word in over) or dict(recipe.search)
     for name, choice in ranges.items():

@@ -1,11 +1,13 @@
 """What a search varies: fields by their names, ranges as people write them, recipes that are as valid as any."""
 
+import re
 from collections.abc import Callable
 
 import pytest
 
 from simulation.errors import BadSetting, UnknownName
 from simulation.schema import OneOf, Range
+from training.objectives import Spectral
 from training.recipe import Recipe
 from training.search import FIXED, LOOKS, for_trial, is_logarithmic, ranges_of, with_values
 
@@ -51,9 +53,11 @@ def test_what_cannot_be_searched_is_answered_before_anything_runs(
 
 
 def test_a_recipe_that_declares_nothing_says_how_to_give_ranges(small_recipe: MakeRecipe) -> None:
-    """No range would make every trial the same."""
-    with pytest.raises(BadSetting, match="--over learning_rate=1e-4"):
-        ranges_of(small_recipe())
+    """No range would make every trial the same. What it says to type works with any objective."""
+    recipe = small_recipe(objective=Spectral.Config())
+    with pytest.raises(BadSetting, match="--over learning_rate=1e-4") as told:
+        ranges_of(recipe)
+    assert len(ranges_of(recipe, re.findall(r"--over (\S+?)[ ;]", str(told.value)))) == 2
 
 
 def test_values_go_into_the_recipe_and_nothing_else_changes(small_recipe: MakeRecipe) -> None:
