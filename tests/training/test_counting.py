@@ -25,6 +25,12 @@ PARAMETERS = {
     "bsp_mpnet_2_blocks": 29_425_378,
     "bsp_mpnet_large": 17_261_276,
     "bsp_mpnet_large_2_blocks": 30_668_026,
+    "rad_net2": 3_985_524 + 4_563_674,
+    "rad_net2_small": 3_985_524 + 1_518_554,
+    "rad_net2_large": 3_985_524 + 7_651_034,
+    "rad_net2_tiny": 1_059_862,
+    "rad_net2_repairing": 3_985_524,
+    "rad_net2_teacher": 3_985_524,
     "gru_mask": 522_249,
 }
 
