@@ -1543,8 +1543,8 @@ FAULTS = (
     Fault(
         "stage 1 brings its input to a level of its own",
         "training/models/rad_net2/network.py",
-        "self.repairing.examined(x_BCTF, memory)",
-        "self.repairing.examined(x_BCTF / x_BCTF.std(), memory)",
+        "            repaired_BCTF = self.repairing(x_BCTF, memory)\n",
+        "            repaired_BCTF = self.repairing(x_BCTF / x_BCTF.std(), memory)\n",
         "tests/training/test_rad_net2.py::test_the_level_of_the_whole_is_not_taken_away",
     ),
     Fault(

@@ -17,7 +17,7 @@ def check_beginnings(recipe: Recipe) -> None:
             raise BadSetting(
                 f"The recipe {recipe.name} goes on from another version (begins_with) or learns from one (teacher) and "
                 f"does not say which. `unmuffle recipes {recipe.name} > {recipe.name}.json` writes it down; give that "
-                "field there the address of a version (see `unmuffle models`), and name the file instead."
+                "field there the address of a version (see `unmuffle models --json`), and name the file instead."
             )
         version_record(address)
 

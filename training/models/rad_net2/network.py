@@ -27,7 +27,6 @@ class Stages(NamedTuple):
 
     repaired: Complex[Tensor, "batch bins frames"]
     enhanced: Complex[Tensor, "batch bins frames"]
-    features: list[Tensor]
 
 
 class RadNet2(Enhancer):
@@ -101,17 +100,15 @@ class RadNet2(Enhancer):
 
         Features are those of `ComNet.examined`: of equal shapes for a student and the teacher of its size.
         """
-        found: list[Stages] = []
+        found, features = list[Stages](), list[Tensor]()
 
         def both(spectrum_BFT: Tensor, memory: Memory) -> Tensor:
-            found.append(self._stages(spectrum_BFT, memory if self.causal else None))
+            found.append(self._stages(spectrum_BFT, memory if self.causal else None, features))
             return found[0].enhanced
 
         enhanced = self._whole(noisy, both)
-        features = tuple(found[0].features)
-        if self.denoising is None:
-            return Estimate(enhanced, {}, features=features)
-        return Estimate(enhanced, {"repaired": self._whole(noisy, lambda *_: found[0].repaired)}, features=features)
+        branches = {} if self.denoising is None else {"repaired": self._whole(noisy, lambda *_: found[0].repaired)}
+        return Estimate(enhanced, branches, features=tuple(features))
 
     def stream(
         self, state: Heard | None, chunk: Float[Tensor, "batch chunk"]
@@ -140,19 +137,29 @@ class RadNet2(Enhancer):
     def _enhanced(self, spectrum_BFT: Complex[Tensor, "batch bins frames"], memory: Memory | None) -> Tensor:
         return self._stages(spectrum_BFT, memory).enhanced
 
-    def _stages(self, spectrum_BFT: Complex[Tensor, "batch bins frames"], memory: Memory | None) -> "Stages":
+    def _stages(
+        self,
+        spectrum_BFT: Complex[Tensor, "batch bins frames"],
+        memory: Memory | None,
+        features: list[Tensor] | None = None,
+    ) -> Stages:
+        """Features are put into the list, and let go where there is none."""
         x_BCTF = self._parts(spectrum_BFT)
         loud_B1T1 = x_BCTF.square().mean((1, 3), keepdim=True).sqrt()
         loud_B1T1 = loud_B1T1 / (loud_B1T1 + SILENCE_FLOOR)
-        repaired_BCTF, features = self.repairing.examined(x_BCTF, memory)
+        if features is None:
+            repaired_BCTF = self.repairing(x_BCTF, memory)
+        else:
+            repaired_BCTF, found = self.repairing.examined(x_BCTF, memory)
+            features += found
         repaired_BCTF = repaired_BCTF * loud_B1T1
         if self.denoising is None:
             repaired_BFT = self._spectrum(repaired_BCTF)
-            return Stages(repaired_BFT, repaired_BFT, features)
+            return Stages(repaired_BFT, repaired_BFT)
         assert memory is not None
         low_BCTF, top_BCTF = repaired_BCTF[..., :-1], repaired_BCTF[..., -1:]
         enhanced_BCTF = torch.cat([self.denoising(low_BCTF, memory) * loud_B1T1, top_BCTF], dim=-1)
-        return Stages(self._spectrum(repaired_BCTF), self._spectrum(enhanced_BCTF), features)
+        return Stages(self._spectrum(repaired_BCTF), self._spectrum(enhanced_BCTF))
 
     def _parts(self, spectrum_BFT: Tensor) -> Tensor:
         """[batch, 2, frames, bins], as of a window with an energy of one."""
