@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
         if given.readers < 1:
             raise BadSetting(f"--readers is {given.readers}; at least one has to read.")
         device, file = device_named(given.device), Path(given.recipe)
-        recipe = Recipe.parse(file.read_text(), given.recipe) if file.is_file() else cookbook.recipe(given.recipe)
+        recipe = Recipe.parse(file.read_bytes(), given.recipe) if file.is_file() else cookbook.recipe(given.recipe)
         run = fit(recipe, given.corpus, given.out, device, given.readers)
     except UnmuffleError as error:
         print(f"Error: {error}", file=sys.stderr)

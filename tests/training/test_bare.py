@@ -161,6 +161,13 @@ def test_a_device_or_a_number_that_there_is_not_is_answered(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_that_is_no_recipe_is_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever its bytes are."""
+    (tmp_path / "recipe.json").write_bytes(b"\xff\xfe")
+    assert bare.main([str(tmp_path / "recipe.json"), "--corpus", "x", "--out", str(tmp_path / "out")]) == 2
+    assert "is not a valid Recipe" in capsys.readouterr().err
+
+
 def test_keeping_the_best_is_refused_here(
     corpus: Built, small_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
