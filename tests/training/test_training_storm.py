@@ -221,10 +221,12 @@ def test_a_storm_of_kills_leaves_no_trace(
     """Five workers, three drivers and two nodes die at steps of chance: one run in MLflow whose steps increase, each
     mixture once an epoch, and the weights of the undisturbed run, bit for bit."""
     training, chance = Training(nodes, tmp_path / "run", recipe, corpus), random.Random(1)
-    driver = training.start()
+    driver, excused = training.start(), False
     for victim in KILLS:
         began, before = time.monotonic(), training.logged()
         while training.logged() <= before:
+            if driver.poll() and excused:  # all nodes have one address here: the driver may have stood on the lost one
+                driver, excused = training.start(), False
             assert driver.poll() is None, "the run ended before the storm did"
             assert time.monotonic() < began + PATIENCE_S, (training.folder / "stderr").read_text()[-3000:]
             time.sleep(0.05)
@@ -235,10 +237,11 @@ def test_a_storm_of_kills_leaves_no_trace(
             chance.choice(workers).send_signal(chance.choice((TELL, END)))
         elif victim == "node":
             nodes.kill_one()
+            excused = True
         elif victim == "driver":
             driver.kill()
             driver.communicate(timeout=60)
-            driver = training.start()
+            driver, excused = training.start(), False
     version, digest = training.version(driver)
     assert digest == undisturbed.result[1]
     (steps,) = training.steps_in_mlflow()
