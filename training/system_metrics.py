@@ -1,8 +1,8 @@
 """What the nodes of a training run are busy with, under the names that MLflow's own monitor gives them.
 
-MLflow's monitor sees the node it runs on and stops for good when its server is away. Here a task on each living node
-of the Ray cluster looks every few seconds, and what it saw goes where the run's other numbers go, the journal
-included. Nodes come and go; one that dies is missing from then on.
+MLflow's monitor sees the node it runs on and stops for good when its server is away. Here an actor on each living node
+of the Ray cluster looks every few seconds (a task would start a process for each look), and what it saw goes where the
+run's other numbers go, the journal included. Nodes come and go; one that dies is missing from then on.
 """
 
 import logging
@@ -48,26 +48,45 @@ def nodes_watched(log_values: Log, began: float | None = None, every_s: float = 
 
 def _watch(log_values: Log, since: float, every_s: float, over: threading.Event) -> None:
     sent: dict[str, tuple[float, float]] = {}
+    lookouts: Lookouts = {}
     try:
         while not over.is_set():
-            for node, seen in looks(every_s).items():
+            for node, seen in looks(every_s, lookouts).items():
                 log_values(named(node, seen, sent), int(time.time() - since))
             over.wait(every_s)
     except Exception:  # a look at the weather never ends a voyage
         log.warning("system metrics end here", exc_info=True)
+    finally:
+        for lookout in lookouts.values():
+            with suppress(Exception):  # the cluster may be gone
+                ray.kill(lookout)
 
 
-def looks(timeout_s: float) -> dict[str, dict[str, float]]:
-    """What each living node says of itself, by its name; those that do not answer in time are left out."""
-    asked = {name: _on(node).remote(LOOK_S) for name, node in node_names().items()}
+Lookouts = dict[str, Any]
+"""Name of a node -> the actor that looks there."""
+
+
+def looks(timeout_s: float, lookouts: Lookouts) -> dict[str, dict[str, float]]:
+    """What each living node says of itself, by its name; those that do not answer in time are left out.
+
+    Nodes that were not known get an actor, which joins `lookouts`; actors that died leave it.
+    """
+    for name, node in node_names().items():
+        if name not in lookouts:
+            lookouts[name] = _on(node).remote()
+    asked = {name: lookout.look.remote(LOOK_S) for name, lookout in lookouts.items()}
+    if not asked:
+        return {}
     ready, late = ray.wait(list(asked.values()), num_returns=len(asked), timeout=LOOK_S + timeout_s)
     for each in late:
         ray.cancel(each)
     found = {}
     for name, answer in asked.items():
         if answer in ready:
-            with suppress(ray.exceptions.RayError):  # the node has just died
+            try:
                 found[name] = ray.get(answer)
+            except ray.exceptions.RayError:  # the node has just died
+                del lookouts[name]
     return found
 
 
@@ -85,7 +104,15 @@ def _name(node: dict[str, Any], on_this_host: int) -> str:
 
 def _on(node: str) -> Any:
     there = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(look)
+    return ray.remote(num_cpus=0, scheduling_strategy=there)(Lookout)
+
+
+class Lookout:
+    """Looks at the node it stands on."""
+
+    def look(self, seconds: float) -> dict[str, float]:
+        """See the function."""
+        return look(seconds)
 
 
 def look(seconds: float) -> dict[str, float]:

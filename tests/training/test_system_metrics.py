@@ -79,7 +79,7 @@ def test_a_node_that_does_not_answer_is_left_out(ray_cluster: ClusterInfo, monke
     monkeypatch.setattr(system_metrics, "LOOK_S", 0.05)
     (node,) = node_names().items()
     monkeypatch.setattr(system_metrics, "node_names", lambda: {"dead": "0" * 56, node[0]: node[1]})
-    assert set(looks(3.0)) == {node[0]}
+    assert set(looks(20.0, {})) == {node[0]}
 
 
 def test_nodes_on_one_host_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
