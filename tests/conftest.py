@@ -108,6 +108,37 @@ def ray_for_children(shared_cluster: SharedCluster, monkeypatch: pytest.MonkeyPa
     return shared_cluster.info
 
 
+@pytest.fixture(scope="session")
+def built_here() -> Callable[..., Any]:
+    """`built_here(root, name, rows_per_shard, **size)`: a corpus of real speech with noise, without Ray."""
+    return _built_here
+
+
+def _built_here(root: str, name: str = "small", rows_per_shard: int = 8, **size: float) -> Any:
+    """Its shards are rendered in this process; `size` is that of the scenario."""
+    from simulation.build import build, render_shard
+    from simulation.degradations import AddNoise
+    from simulation.render import Library
+    from simulation.scenario import Case, Scenario, Size
+    from simulation.schema import Range
+    from simulation.shards import commit
+
+    def rendered(plan: Any, root: str, missing: list, workers: int) -> Iterator[tuple]:
+        library = Library(plan.sources, plan.scenario, plan.seed)
+        for split, number in missing:
+            yield split, number, commit(f"{root}/{split}", *render_shard(plan, split, number, library))
+
+    scenario = Scenario(
+        name=name,
+        cases=(Case(name="noise", degradations=(AddNoise(snr_db=Range(low=-5.0, high=15.0)),)),),
+        rows_per_shard=rows_per_shard,
+        size=Size.model_validate({"train_hours": 0.001, "valid_rows": 2, "test_rows": 1} | size),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simulation.build._rendered", rendered)
+        return build(scenario, root)
+
+
 # ---- pages in a browser ----------------------------------------------------------------------------------------------
 
 

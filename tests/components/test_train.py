@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +15,8 @@ from components.specs import Input, TrainSpec
 from components.stage import Stage
 from components.train import run
 from simulation import storage
-from simulation.build import Built, build, render_shard
+from simulation.build import Built
 from simulation.cluster import ClusterInfo
-from simulation.degradations import AddNoise
-from simulation.draw import Plan
-from simulation.render import Library
-from simulation.scenario import Case, Scenario, Size
-from simulation.schema import Range
-from simulation.shards import commit
 from training.ledger import Cost, spent
 from training.models import GruMask
 from training.objectives import Regression
@@ -30,25 +24,6 @@ from training.provenance import ROOT, code_digest, packages
 from training.recipe import Recipe
 from training.registry import DEFAULT_USE
 from training.tracking import Tracking
-
-
-def built(root: str) -> Built:
-    """One small shard a split of real speech with noise, rendered in this process."""
-
-    def rendered(plan: Plan, root: str, missing: list, workers: int) -> Iterator[tuple]:
-        library = Library(plan.sources, plan.scenario, plan.seed)
-        for split, number in missing:
-            yield split, number, commit(f"{root}/{split}", *render_shard(plan, split, number, library))
-
-    scenario = Scenario(
-        name="small",
-        cases=(Case(name="noise", degradations=(AddNoise(snr_db=Range(low=-5.0, high=15.0)),)),),
-        rows_per_shard=8,
-        size=Size(train_hours=0.001, valid_rows=2, test_rows=1),
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulation.build._rendered", rendered)
-        return build(scenario, root)
 
 
 def small(**changes: object) -> Recipe:
@@ -96,14 +71,16 @@ class Done(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def done(ray_cluster: ClusterInfo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
+def done(
+    ray_cluster: ClusterInfo, built_here: Callable[..., Built], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Done]:
     """The stage, run once with a small recipe, in a home of its own."""
     folder = tmp_path_factory.mktemp("train")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UNMUFFLE_HOME", str(folder / "home"))
         patch.setattr("simulation.cluster.cluster", nullcontext)
         patch.setenv("UNMUFFLE_COMPUTE", json.dumps({"workers": 1, "training": {"workers": 1, "cpus_per_worker": 1}}))
-        corpus = built(str(folder / "store"))
+        corpus = built_here(str(folder / "store"))
         given = Input(address=corpus.address, sha256=corpus.digest)
         spec = TrainSpec(recipe=small().model_dump(mode="json"), corpus=given, parent="pipeline-1")
         stage = Stage(name="train", key=spec.key(), store=f"file://{folder}/store", attempt=1)

@@ -4,19 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from simulation.build import Built, build, render_shard
-from simulation.degradations import AddNoise
-from simulation.draw import Plan
-from simulation.render import Library
-from simulation.scenario import Case, Scenario, Size
-from simulation.schema import Range
-from simulation.shards import commit
+from simulation.build import Built
 from simulation.virtual import open_corpora
 from training import bare
 from training.batches import Batches
@@ -28,23 +22,9 @@ MakeRecipe = Callable[..., Recipe]
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Built:
+def corpus(built_here: Callable[..., Built], tmp_path_factory: pytest.TempPathFactory) -> Built:
     """A few rows of real speech with noise, rendered in this process."""
-
-    def rendered(plan: Plan, root: str, missing: list, workers: int) -> Iterator[tuple]:
-        library = Library(plan.sources, plan.scenario, plan.seed)
-        for split, number in missing:
-            yield split, number, commit(f"{root}/{split}", *render_shard(plan, split, number, library))
-
-    scenario = Scenario(
-        name="few",
-        cases=(Case(name="noise", degradations=(AddNoise(snr_db=Range(low=-5.0, high=15.0)),)),),
-        rows_per_shard=4,
-        size=Size(train_hours=0.001, valid_rows=4, test_rows=4),
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulation.build._rendered", rendered)
-        return build(scenario, str(tmp_path_factory.mktemp("corpus")))
+    return built_here(str(tmp_path_factory.mktemp("corpus")), "few", 4, valid_rows=4, test_rows=4)
 
 
 @pytest.fixture(scope="module")

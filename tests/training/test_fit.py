@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ import pytest
 import torch
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from simulation.build import Built, build, render_shard
+from simulation.build import Built
 from simulation.cluster import ClusterInfo
-from simulation.degradations import AddNoise
 from simulation.errors import (
     BadSetting,
     BudgetSpent,
@@ -27,10 +26,6 @@ from simulation.errors import (
     SampleRateMismatch,
     Superseded,
 )
-from simulation.render import Library
-from simulation.scenario import Case, Scenario, Size
-from simulation.schema import Range
-from simulation.shards import commit
 from simulation.storage import read, replace
 from simulation.virtual import open_corpora
 from training.best import FIGURE, Best
@@ -50,24 +45,9 @@ STEPS_LOGGED = [2, 4, 5, 6, 8, 10]
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+def corpus(built_here: Callable[..., Built], tmp_path_factory: pytest.TempPathFactory) -> Built:
     """One small shard a split of real speech with noise, rendered in this process."""
-
-    def rendered(plan: Any, root: str, missing: list, workers: int) -> Iterator[tuple]:
-        library = Library(plan.sources, plan.scenario, plan.seed)
-        for split, number in missing:
-            tar, record = render_shard(plan, split, number, library)
-            yield split, number, commit(f"{root}/{split}", tar, record)
-
-    scenario = Scenario(
-        name="small",
-        cases=(Case(name="noise", degradations=(AddNoise(snr_db=Range(low=-5.0, high=15.0)),)),),
-        rows_per_shard=8,
-        size=Size(train_hours=0.001, valid_rows=8, test_rows=8),
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulation.build._rendered", rendered)
-        yield build(scenario, str(tmp_path_factory.mktemp("corpus")))
+    return built_here(str(tmp_path_factory.mktemp("corpus")), valid_rows=8, test_rows=8)
 
 
 class Log(list[tuple[int, dict[str, float]]]):

@@ -14,15 +14,9 @@ from pathlib import Path
 import pytest
 
 from simulation import storage
-from simulation.build import Built, build, render_shard
+from simulation.build import Built
 from simulation.cluster import ClusterInfo
-from simulation.degradations import AddNoise
-from simulation.draw import Plan
 from simulation.home import Home
-from simulation.render import Library
-from simulation.scenario import Case, Scenario, Size
-from simulation.schema import Range
-from simulation.shards import commit
 from training.fit import fit
 from training.profile import ComputeProfile
 from training.recipe import Recipe
@@ -130,25 +124,6 @@ def test_a_real_server_serves_runs_and_versions_and_may_die_in_between(
     assert not (home.path / "mlflow.db").exists()
 
 
-def built(root: str) -> Built:
-    """One small shard a split of real speech with noise, rendered in this process."""
-
-    def rendered(plan: Plan, root: str, missing: list, workers: int) -> Iterator[tuple]:
-        library = Library(plan.sources, plan.scenario, plan.seed)
-        for split, number in missing:
-            yield split, number, commit(f"{root}/{split}", *render_shard(plan, split, number, library))
-
-    scenario = Scenario(
-        name="small",
-        cases=(Case(name="noise", degradations=(AddNoise(snr_db=Range(low=-5.0, high=15.0)),)),),
-        rows_per_shard=8,
-        size=Size(train_hours=0.001, valid_rows=2, test_rows=1),
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulation.build._rendered", rendered)
-        return build(scenario, root)
-
-
 class Outage(threading.Thread):
     """Kills the server once a step has been logged, and starts it again later."""
 
@@ -168,12 +143,16 @@ class Outage(threading.Thread):
 
 
 def test_a_minute_without_mlflow_costs_a_training_run_nothing(
-    server: Server, home: Home, ray_cluster: ClusterInfo, small_recipe: Callable[..., Recipe]
+    server: Server,
+    home: Home,
+    ray_cluster: ClusterInfo,
+    built_here: Callable[..., Built],
+    small_recipe: Callable[..., Recipe],
 ) -> None:
     """It trains on; afterwards every step stands in MLflow, in order, at the time at which it was measured."""
     from mlflow import MlflowClient
 
-    corpus = built(home.store)
+    corpus = built_here(home.store)
     recipe = small_recipe(steps=60, log_every=1, checkpoint_every=1, validate_every=20)
     tracking = Tracking()
     run_id = tracking.run("stage-1", "train small")

@@ -12,17 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from simulation.build import Built, build, render_shard
-from simulation.degradations import AddNoise
-from simulation.render import Library
-from simulation.scenario import Case, Scenario, Size
-from simulation.schema import Range
-from simulation.shards import commit
+from simulation.build import Built
 from simulation.storage import read
 from simulation.virtual import open_corpora
 from training.ledger import Account, accounts
@@ -172,23 +166,10 @@ def nodes() -> Iterator[Nodes]:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Built:
+def corpus(built_here: Callable[..., Built], tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Thirty mixtures to learn from, rendered in this process."""
-
-    def rendered(plan: Any, root: str, missing: list, workers: int) -> Iterator[tuple]:
-        library = Library(plan.sources, plan.scenario, plan.seed)
-        for split, number in missing:
-            yield split, number, commit(f"{root}/{split}", *render_shard(plan, split, number, library))
-
-    scenario = Scenario(
-        name="storm",
-        cases=(Case(name="noise", degradations=(AddNoise(snr_db=Range(low=-5.0, high=15.0)),)),),
-        rows_per_shard=8,
-        size=Size(train_hours=0.03, valid_rows=4, test_rows=4),
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("simulation.build._rendered", rendered)
-        return build(scenario, str(tmp_path_factory.mktemp("corpus")))
+    folder = str(tmp_path_factory.mktemp("corpus"))
+    return built_here(folder, "storm", train_hours=0.03, valid_rows=4, test_rows=4)
 
 
 @pytest.fixture(scope="module")
