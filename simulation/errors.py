@@ -115,7 +115,7 @@ class CheckpointIncompatible(UnmuffleError):
 
 
 class TrainingDiverged(UnmuffleError):
-    """A gradient is not finite; training stopped before it could spoil the weights."""
+    """A gradient, or a figure on the valid split, is not finite; training stopped before it could spoil anything."""
 
 
 class BudgetSpent(UnmuffleError):

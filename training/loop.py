@@ -6,11 +6,13 @@ batch normalisation is over what one forward pass sees (rank 0's running statist
 that moves the first gradient by 7 % of its length), and dropout draws by rank. DM has both, GruMask has neither.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import closing
 
 import torch
 
+from simulation.errors import TrainingDiverged
 from training.batches import Batch, Batches
 from training.objectives import Learner
 from training.objectives.regression import si_sdr_db
@@ -28,7 +30,10 @@ FIGURES = ("valid/loss", "valid/si_sdr_db", "valid/si_sdr_gain_db")
 
 @torch.no_grad()
 def validate(run: Run, valid: Iterable[Batch], device: torch.device) -> dict[str, float]:
-    """Mean loss, SI-SDR and its gain over the noisy input, over whole mixtures of the valid split; in fp32."""
+    """Mean loss, SI-SDR and its gain over the noisy input, over whole mixtures of the valid split; in fp32.
+
+    Raises TrainingDiverged where one of them is no finite number.
+    """
     learner = Learner(run.released, run.learner.objective).eval()
     torch.manual_seed(run.recipe.seed)
     rows = []
@@ -38,7 +43,13 @@ def validate(run: Run, valid: Iterable[Batch], device: torch.device) -> dict[str
             after, before = si_sdr_db(learner.model(noisy), clean), si_sdr_db(noisy, clean)
             rows.append(torch.stack([learner(noisy, clean).total, after, after - before]).double().cpu())
     run.learner.train()
-    return dict(zip(FIGURES, torch.cat(rows, dim=1).mean(1).tolist(), strict=True))
+    figures = dict(zip(FIGURES, torch.cat(rows, dim=1).mean(1).tolist(), strict=True))
+    if wrong := [f"{name} = {value}" for name, value in figures.items() if not math.isfinite(value)]:
+        raise TrainingDiverged(
+            f"Training {run.recipe.name} overflows on whole mixtures of the valid split at step {run.step} "
+            f"({', '.join(wrong)}). The last checkpoint before it is kept. Lower learning_rate or clip_norm in it."
+        )
+    return figures
 
 
 def train(

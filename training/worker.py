@@ -8,8 +8,8 @@ weights. A process that dies leaves no file outside the store.
 import io
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import get_device
 
 from simulation import storage
-from simulation.errors import CheckpointIncompatible, Superseded, TrainingDiverged, UnmuffleError
+from simulation.errors import BadSetting, CheckpointIncompatible, Superseded, TrainingDiverged, UnmuffleError
 from simulation.virtual import open_corpora
 from training.batches import READERS, Batch, Batches
 from training.checkpoint import refuse_other_content, version_files, version_record, weights_bytes
@@ -85,7 +85,7 @@ def work(config: dict[str, Errand]) -> UnmuffleError | Stopped | None:
     with metered(errand.run, errand.cores, errand.gpus) as meter:
         try:
             return trained(errand, meter)
-        except (CheckpointIncompatible, TrainingDiverged, Superseded) as verdict:
+        except (BadSetting, CheckpointIncompatible, TrainingDiverged, Superseded) as verdict:
             return verdict
 
 
@@ -160,6 +160,8 @@ class Reporter:
         self.began, self.told_s, self.posted = time.monotonic(), 0.0, 0
         self.upload = Upload()
         self.stopped: Stopped | None = None
+        self.trouble: TrainingDiverged | None = None
+        """What a look at the valid split met; rank 0 alone has it until all hear of it at the next checkpoint."""
         self.upload.done.set()
         self.before = spent(errand.run)
         self.halt = Halt(seat, self._known, self._heard)
@@ -175,7 +177,9 @@ class Reporter:
 
     def begin(self, run: Run, valid: Any, device: torch.device) -> dict[str, float]:
         """Look at the valid split, or have it looked at."""
-        return self.look.begin(run, valid, device)
+        with self._noted():
+            return self.look.begin(run, valid, device)
+        return {}
 
     def tell(self, progress: Progress) -> None:
         """Post it now and then."""
@@ -185,7 +189,8 @@ class Reporter:
 
     def stop(self, run: Run) -> bool:
         """Whether to stop after this step; figures that have arrived meanwhile join their row."""
-        self.look.collect(run)
+        with self._noted():
+            self.look.collect(run)
         reason = self.halt(run.step)
         if reason is not Reason.NONE and run.step < run.recipe.steps:
             self.stopped = Stopped(reason, run.step)
@@ -193,10 +198,11 @@ class Reporter:
 
     def save(self, run: Run) -> None:
         """Commit a checkpoint, all workers together; the last one waits for all figures."""
+        with self._noted():
+            self.look.collect(run, wait=run.step == run.recipe.steps)
         self._ask()
         self.lineage.gather(self.seat, self.halt.group)
         self.meter.mark(run.step)
-        self.look.collect(run, wait=run.step == run.recipe.steps)
         if self.seat.rank > 0:
             ray.train.report({"step": run.step}, checkpoint_upload_mode=CheckpointUploadMode.ASYNC)
             return
@@ -244,8 +250,8 @@ class Reporter:
 
     def _ask(self) -> None:
         """Let rank 0 ask whether it may commit, and all workers hear the same answer."""
-        refusal: Superseded | None = None
-        if self.errand.before_commit is not None and self.seat.rank == 0:
+        refusal: UnmuffleError | None = self.trouble
+        if refusal is None and self.errand.before_commit is not None and self.seat.rank == 0:
             try:
                 self.errand.before_commit()
             except Superseded as error:
@@ -254,6 +260,14 @@ class Reporter:
             refusal = broadcast_from_rank_zero(refusal)
         if refusal is not None:
             raise refusal
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        """Within, figures that are not finite are kept for `_ask`: the other workers would wait for one that left."""
+        try:
+            yield
+        except TrainingDiverged as error:
+            self.trouble = TrainingDiverged(str(getattr(error, "cause", error)))  # Ray wraps those of an actor
 
     # ---- when to stop, and who listens
 

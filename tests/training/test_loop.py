@@ -12,7 +12,7 @@ import torch
 from simulation.errors import TrainingDiverged
 from training.batches import Batches
 from training.checkpoint import weights_digest
-from training.loop import Run, Seat, train
+from training.loop import Run, Seat, train, validate
 from training.models import Dm, GruMask
 from training.objectives import Losses, Regression
 from training.progress import Clock, Progress
@@ -98,6 +98,15 @@ def test_a_bad_item_stops_training_before_it_spoils_the_weights(tones: object, s
     with pytest.raises(TrainingDiverged, match=r"step 2 .*train-0000000\d.*last checkpoint before it is kept"):
         train(run, batches, [], Seat(), lambda run: saved.append(weights_digest(run.learner)), lambda progress: None)
     assert saved == [weights_digest(run.learner)]
+
+
+def test_figures_that_are_not_finite_are_no_figures(tones: object, small_recipe: MakeRecipe) -> None:
+    """A network that overflows on whole mixtures is answered with the step and the figures, not recorded."""
+    recipe = small_recipe()
+    run, batches = Run(recipe), Batches(tones, recipe)  # type: ignore[arg-type]
+    torch.nn.init.constant_(run.learner.model.encoder.weight, float("nan"))
+    with pytest.raises(TrainingDiverged, match=r"valid split at step 0 .*valid/loss = nan"):
+        validate(run, batches.whole(1), torch.device("cpu"))
 
 
 def test_progress_says_how_long_it_will_take() -> None:
