@@ -21,12 +21,12 @@ def train(
     """Train one recipe on a corpus and register the version; resumes by itself."""
     say(f"train {recipe}: looking up the recipe and the corpus")
     from components.compute import Compute
-    from components.train import trained
+    from components.train import named_recipe, trained
     from pipelines.summary import training_outcome
 
     if workers:
-        profile = Compute.current()
-        asked = profile.training_of(recipe).model_copy(update={"workers": workers, "cpus_per_worker": 1})
+        profile, name = Compute.current(), named_recipe(recipe).name
+        asked = profile.training_of(name).model_copy(update={"workers": workers, "cpus_per_worker": 1})
         profile.model_copy(update={"training": asked, "recipes": {}}).export()
     result = trained(recipe, corpus_input(corpus), store_at(store), again=again)
     tell(training_outcome(result, store_at(store), corpus), as_json)

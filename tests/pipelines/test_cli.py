@@ -21,6 +21,7 @@ from pipelines.summary import training_outcome, trials
 from simulation.errors import BadSetting
 from simulation.home import Home
 from simulation.scenarios.sample import sample
+from training import cookbook
 
 
 def ask(*words: str) -> Result:
@@ -110,14 +111,20 @@ def test_the_first_word_comes_before_anything_heavy(tmp_path: Path) -> None:
         assert done.stdout.startswith(f"{words[0]}") and done.stdout.endswith(" []\n"), done.stdout + done.stderr
 
 
-def test_workers_asked_for_count_whatever_the_profile_says(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for a recipe with a profile of its own, whose other settings stay."""
+@pytest.mark.parametrize("given", ["name", "address"])
+def test_workers_asked_for_count_whatever_the_profile_says(
+    given: str, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for a recipe with a profile of its own, whose other settings stay; it goes by the recipe's name."""
     monkeypatch.setenv(
         "UNMUFFLE_COMPUTE", '{"workers": 2, "training": {}, "recipes": {"gru_smoke": {"resize_every_s": 7}}}'
     )
     monkeypatch.setattr("pipelines.commands.recipe.corpus_input", lambda corpus: Input(address="x", sha256="a" * 64))
     monkeypatch.setattr("components.train.launch", lambda spec, store: sys.exit(3))
-    assert ask("train", "gru_smoke", "--corpus", "x", "--workers", "3").exit_code == 3
+    document = tmp_path / "recipe.json"
+    document.write_bytes(cookbook.recipe("gru_smoke").canonical())
+    words = "gru_smoke" if given == "name" else str(document)
+    assert ask("train", words, "--corpus", "x", "--workers", "3").exit_code == 3
     profile = Compute.current().training_of("gru_smoke")
     assert (profile.workers, profile.cpus_per_worker, profile.resize_every_s) == (3, 1, 7)
 
