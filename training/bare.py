@@ -24,7 +24,7 @@ from simulation.storage import exists, join, normal, read, replace
 from simulation.virtual import open_corpora
 from training import cookbook
 from training.batches import READERS, Batches
-from training.checkpoint import refuse_other_content, save_version
+from training.checkpoint import refuse_other_content, save_version, state_from_bytes
 from training.loop import Progress, Run, Seat, train
 from training.recipe import Recipe
 
@@ -88,8 +88,10 @@ def resumed(recipe: Recipe, out: str, identity: dict[str, Any], device: torch.de
     """The run that `out` holds, or a new one."""
     run, address = Run(recipe, device), join(out, STATE)
     if exists(address):
-        state = torch.load(io.BytesIO(read(address)), map_location="cpu", weights_only=True)
-        refuse_other_content(address, state["identity"], identity)
+        state = state_from_bytes(read(address), address)
+        theirs = state["identity"]
+        begun = Recipe.parse(theirs["recipe"], address).model_dump(mode="json")  # fields that came later have defaults
+        refuse_other_content(address, {**theirs, "recipe": begun}, identity)
         run.resume(state["run"])
     return run
 

@@ -4,11 +4,14 @@ A version without its `config.json` does not exist. No pickle: any safetensors r
 """
 
 import hashlib
+import io
 import json
+import pickle
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from typing import Any, Literal
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
@@ -112,6 +115,18 @@ def load_version(address: str) -> Enhancer:
     model = record.model.build()
     load_weights(model, weights, address)
     return model.eval()
+
+
+def state_from_bytes(data: bytes, where: str) -> Any:
+    """What a run goes on from; no pickled object is ever made. CheckpointIncompatible where the bytes are damaged."""
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:120]
+        raise CheckpointIncompatible(
+            f"{where} is damaged, or no state of a training run ({reason}). Put back a copy of it, or remove it to "
+            "begin again from the checkpoint before, or from nothing."
+        ) from None
 
 
 def load_weights(module: nn.Module, weights: bytes, where: str) -> None:

@@ -46,8 +46,9 @@ logger = logging.getLogger(__name__)
 KEPT_CHECKPOINTS = 2
 FAILURES = 3
 """That a start may meet inside Ray Train; starts in a row that may come to nothing."""
-COLLECTIVE_TIMEOUT_S = 600
-"""How long workers wait for each other. One that dies is noticed at once; this is for one that hangs."""
+COLLECTIVE_TIMEOUT_S = 3600
+"""How long workers wait for each other, a look of one at the valid split included. One that dies is noticed at once;
+this is for one that hangs."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ last step handed on is kept in the store, so that a driver that was killed and s
 """
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -17,7 +18,10 @@ from ray.train import UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from simulation import storage
+from simulation.errors import StorageError
 from training.progress import Progress
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, float | int]
 Log = Callable[[dict[str, float | int], int], None]
@@ -87,7 +91,8 @@ class Commits(UserCallback):
 class Watch:
     """Empties a mailbox while the body of its `with` runs.
 
-    An error in `log` or `progress` ends the watching and is raised at the end of the body.
+    A store that cannot be written is asked again at the next look; its rows wait. Any other error in `log` or
+    `progress` ends the watching and is raised at the end of the body.
     """
 
     def __init__(self, address: str, log: Log | None, progress: Callable[[Progress], None] | None) -> None:
@@ -96,6 +101,8 @@ class Watch:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.mailbox: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Mailbox).remote()
         self.logged = json.loads(storage.read(address))["step"] if storage.exists(address) else 0
+        self._kept = self.logged
+        self._rows: list[Row] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._error: Exception | None = None
@@ -127,17 +134,22 @@ class Watch:
             progress, rows = ray.get(self.mailbox.take.remote())
             if progress is not None and self.progress is not None:
                 self.progress(progress)
-            self.hand_on(rows)
+            self._rows += rows
+            self.hand_on(self._rows)
+            self._rows = []
+        except StorageError as problem:
+            logger.warning("the record of this run is behind: %s", problem)
         except Exception as error:
             self._error = error
 
     def hand_on(self, rows: list[Row]) -> None:
         """Log those rows that were not logged before."""
-        before = self.logged
         for row in rows:  # a worker that died between posting and committing leaves rows that are posted again
             if row["step"] > self.logged:
-                self.logged = int(row["step"])
+                step = int(row["step"])
                 if self.log is not None:
-                    self.log({name: value for name, value in row.items() if name != "step"}, self.logged)
-        if self.logged > before:
+                    self.log({name: value for name, value in row.items() if name != "step"}, step)
+                self.logged = step
+        if self.logged > self._kept:
             storage.replace(self.address, json.dumps({"step": self.logged}).encode())
+            self._kept = self.logged

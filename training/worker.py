@@ -24,7 +24,13 @@ from simulation import storage
 from simulation.errors import BadSetting, CheckpointIncompatible, Superseded, TrainingDiverged, UnmuffleError
 from simulation.virtual import open_corpora
 from training.batches import READERS, Batch, Batches
-from training.checkpoint import refuse_other_content, version_files, version_record, weights_bytes
+from training.checkpoint import (
+    refuse_other_content,
+    state_from_bytes,
+    version_files,
+    version_record,
+    weights_bytes,
+)
 from training.halt import Halt, Reason, Stopped, preempted
 from training.ledger import Meter, metered, spent
 from training.lineage import LINEAGE, Lineage
@@ -226,7 +232,7 @@ class Reporter:
                     f"{checkpoint.path} was written by an earlier release, without {LINEAGE}. Go on with that release, "
                     "or give this run another name."
                 )
-            state = torch.load(Path(folder, STATE), map_location="cpu", weights_only=True)
+            state = state_from_bytes(Path(folder, STATE).read_bytes(), storage.join(checkpoint.path, STATE))
             lineage = Lineage.from_bytes(Path(folder, LINEAGE).read_bytes())
         run.resume(state["run"])
         if self.seat.rank == 0 and state["owed"] is not None:

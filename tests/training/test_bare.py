@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from simulation.build import Built
 from simulation.virtual import open_corpora
@@ -121,6 +122,25 @@ def test_a_folder_with_another_run_is_refused(
     assert said.startswith("Error: ") and "seed" in said and said.count("\n") == 1
     assert bare.main(["gru_smok", "--corpus", corpus.address, "--out", str(tmp_path / "out")]) == 2
     assert "Did you mean 'gru_smoke'" in capsys.readouterr().err
+
+
+def test_a_state_of_an_earlier_release_goes_on_and_a_damaged_one_is_answered(
+    corpus: Built, small_recipe: MakeRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a recipe could not say then has its default now; bytes that are cut off are named, and left as they are."""
+    words, state = command(tmp_path, corpus, small_recipe(steps=2)), tmp_path / "out" / "training.pt"
+    assert bare.main(words) == 0
+    earlier = torch.load(state, weights_only=True)
+    del earlier["identity"]["recipe"]["keep_best"]
+    torch.save(earlier, state)
+    assert bare.main(words) == 0
+    capsys.readouterr()
+    for damaged in (state.read_bytes()[:-100], b"", b"no state"):
+        state.write_bytes(damaged)
+        assert bare.main(words) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"Error: file://{state} is damaged") and said.count("\n") == 1
+        assert state.read_bytes() == damaged
 
 
 @pytest.mark.parametrize(

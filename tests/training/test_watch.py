@@ -7,6 +7,7 @@ import pytest
 import ray
 
 from simulation.cluster import ClusterInfo
+from simulation.errors import StoreUnreachable
 from training import watch
 from training.watch import Mailbox, Row, Watch
 
@@ -84,3 +85,35 @@ def test_what_was_committed_right_before_the_end_is_logged_too(
         ray.get([one.mailbox.wait.remote(rows(2)), one.mailbox.committed.remote(2)])
         raise KeyError
     assert logged == [2]
+
+
+def test_rows_wait_while_the_store_is_away(
+    ray_cluster: ClusterInfo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a row nor its place is lost, and none is logged twice, whichever of the two the store refused."""
+    monkeypatch.setattr(watch, "INTERVAL_S", 60.0)
+    logged: list[int] = []
+    away = {"log", "place"}
+
+    def refuse(what: str) -> None:
+        if what in away:
+            away.discard(what)
+            raise StoreUnreachable("away for a moment")
+
+    def log(values: dict[str, Any], step: int) -> None:
+        refuse("log")
+        logged.append(step)
+
+    def replace(address: str, data: bytes) -> None:
+        refuse("place")
+        storage_replace(address, data)
+
+    storage_replace = watch.storage.replace
+    monkeypatch.setattr(watch.storage, "replace", replace)
+    with Watch(f"file://{tmp_path}/logged.json", log, None) as one:
+        ray.get([one.mailbox.wait.remote(rows(2, 4)), one.mailbox.committed.remote(4)])
+        one._look()
+        one._look()
+        assert not away
+    assert logged == [2, 4]
+    assert (tmp_path / "logged.json").read_bytes() == b'{"step": 4}'
