@@ -71,7 +71,8 @@ def pack(
     entries = []
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for row, measured, clean, noisy in sorted(encoded, key=lambda one: one[0].id):
-            spans = [_add(tar, f"{row.id}.{side}.flac", data) for side, data in (("clean", clean), ("noisy", noisy))]
+            sides = (("clean", clean), ("noisy", noisy))
+            spans = [add_member(tar, f"{row.id}.{side}.flac", data) for side, data in sides]
             entries.append(Entry(row=row, measured=measured, clean=spans[0], noisy=spans[1]))
     data = buffer.getvalue()
     sha256 = hashlib.sha256(data).hexdigest()
@@ -91,7 +92,7 @@ def _encoded(mixture: Mixture, bit_depth: int) -> tuple[bytes, bytes]:
     return clean, noisy
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> Span:
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> Span:
     """Append a member without owner, time or other circumstance; where its bytes lie."""
     member = tarfile.TarInfo(name)
     member.size = len(data)
