@@ -189,6 +189,33 @@ def test_pieces_make_the_whole(fill: Fill, changes: dict[str, Any]) -> None:
     assert len(sizes - {0}) == 1
 
 
+FRAME_BY_FRAME: dict[str, dict[str, Any]] = {
+    "both": {},
+    "stage 1": STAGE_1,
+    "output norms": STAGE_1 | {"repairing": {**SMALL["repairing"], "output_norm": True}},
+    "no attention": {"denoising": {**SMALL["denoising"], "attention": "none", "depth": 0}},
+    "two stacks, any mask": {"denoising": {**SMALL["denoising"], "stacks": 2, "bounded_masks": False}},
+}
+
+
+@pytest.mark.parametrize("case", FRAME_BY_FRAME)
+def test_the_streamer_answers_as_the_network_does(fill: Fill, case: str) -> None:
+    """Frame by frame, two waveforms at once, any cutting into pieces: the whole; what is remembered does not grow."""
+    model, noisy = small(fill, **FRAME_BY_FRAME[case]), 0.05 * random(2, 6000)
+    streamer, generator, state, ready, sizes = model.streamer(), torch.Generator().manual_seed(2), None, [], []
+    padded = torch.nn.functional.pad(noisy, (0, model.latency_samples))
+    while padded.shape[-1]:
+        size = int(torch.randint(1, 700, (1,), generator=generator))
+        state, out = streamer(state, padded[:, :size])
+        padded = padded[:, size:]
+        ready.append(out)
+        sizes.append(sum(stream.bytes() for stream in state))
+    with torch.no_grad():
+        found, whole = torch.cat(ready, dim=-1)[:, :6000], model(noisy)
+    assert (found - whole).abs().max() < 1e-10 * whole.abs().max()
+    assert len(set(sizes[len(sizes) // 2 :])) == 1
+
+
 def test_attention_knows_no_order_of_bins(fill: Fill) -> None:
     """Other order in, the same order out; and a frame alone changes what comes out of it."""
     attention = PairedAttention(8, window=0, causal=True).double().eval()

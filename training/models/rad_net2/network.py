@@ -8,10 +8,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
+from simulation.errors import BadSetting
 from training.models.base import Enhancer, Estimate, ModelConfig
 from training.models.layers import without_autocast
 from training.models.rad_net2.denoising import Denoising, DenoisingNet
-from training.models.rad_net2.repairing import ComNet, Repairing
+from training.models.rad_net2.realtime import FrameByFrame
+from training.models.rad_net2.repairing import KERNEL, LEVELS, STRIDE, ComNet, Repairing
 from training.models.rad_net2.temporal import halvings
 from training.models.streaming import Heard, Memory, streamed
 from training.spectral import CausalStft
@@ -117,6 +119,22 @@ class RadNet2(Enhancer):
         if not self.causal:
             return super().stream(state, chunk)
         return streamed(self.stft, self._enhanced, state, chunk)
+
+    def streamer(self) -> FrameByFrame:
+        """`stream` of these weights as they stand now, made for little work a frame; see `FrameByFrame`.
+
+        `BadSetting` for attention that it does not have: along time, or in its full form.
+        """
+        denoising = self.config.denoising
+        if not self.causal or (denoising is not None and (denoising.window or denoising.attention == "full")):
+            raise BadSetting(
+                "Frame by frame there are causal networks, whose attention is along frequency, in pairs or none; found"
+                f" sees_both_sides {self.config.sees_both_sides},"
+                f" attention {denoising and denoising.attention} with window {denoising and denoising.window}."
+                " Use stream, which has them all."
+            )
+        widths = halvings(self.config.fft_size // 2 + 1, LEVELS, KERNEL, STRIDE)
+        return FrameByFrame(self.stft, self.repairing, self.denoising, widths, SILENCE_FLOOR)
 
     def train(self, mode: bool = True) -> "RadNet2":
         """Training mode, but for a first stage that is frozen."""
