@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from components import stage
+from components.cluster_profile import ClusterProfile
 from components.specs import AnySpec
 from components.stage import Result
 from simulation.cores import cores
@@ -38,6 +39,8 @@ class Compute(Schema):
     """Workers of one training run and what each may use."""
     recipes: dict[str, ComputeProfile] = Field(default_factory=dict)
     """The same for recipes, by name, that need something else."""
+    cluster: ClusterProfile | None = None
+    """Stages run as RayJobs there; None: where they are asked for."""
 
     def training_of(self, recipe: str) -> ComputeProfile:
         """What a run of this recipe may use."""
@@ -59,12 +62,17 @@ class Compute(Schema):
 
 
 def launch(spec: AnySpec, store: str) -> Result:
-    """The result of this spec: from the store if it is there, else by running the stage here."""
+    """The result of this spec: from the store if it is there, else by running the stage here or as a RayJob."""
     done = stage.result_of(store, spec)
     if done is not None:
         say(f"{spec.stage}: answered from its result ({done.key[:16]})")
         return done
     say(f"{spec.stage}: begins ({spec.key()[:16]})")
+    compute = Compute.current()
+    if compute.cluster is not None:
+        from components.launcher import Launcher
+
+        return Launcher.current(compute).launch(spec, store)
     return stage.run(spec.stage, stage.write_spec(store, spec))
 
 

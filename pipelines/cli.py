@@ -32,9 +32,11 @@ def setup(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log mor
 
 app.command()(pipeline.run)
 app.command()(pipeline.stage)
+app.command()(pipeline.reap)
 app.command()(corpus.simulate)
 app.command()(corpus.rooms)
 app.command()(recipe.train)
+app.command()(recipe.distil)
 app.command()(recipe.tune)
 app.command()(version.evaluate)
 app.command()(version.compare)

@@ -23,6 +23,11 @@ UnmuffleError                  every error below; the command prints it as one p
 ├── PromotionBusy              another promotion holds the lock
 ├── VerificationFailed         what was deployed does not answer as it should
 ├── ClusterProblem             Ray cannot be started or joined, or its workers run other code
+├── KubernetesUnreachable      the API server is away for longer than a run waits
+├── KubernetesRefused          the API server refuses: rights, quotas, or an object it does not accept
+├── StageFailed                a stage that ran on the cluster ended without a result
+├── Terminated                 somebody ended the run; what it had started is removed
+├── NothingNew                 a retraining was asked for that is under way or done
 └── TrackingProblem            MLflow cannot be reached or refuses
 """
 
@@ -140,6 +145,26 @@ class VerificationFailed(UnmuffleError):
 
 class ClusterProblem(UnmuffleError):
     """Ray cannot be started or joined, or its workers run other code than ours."""
+
+
+class KubernetesUnreachable(UnmuffleError):
+    """The Kubernetes API server does not answer, or says that it cannot at the moment."""
+
+
+class KubernetesRefused(UnmuffleError):
+    """The Kubernetes API server refuses: rights, quotas, or an object it does not accept."""
+
+
+class StageFailed(UnmuffleError):
+    """A stage that ran on the cluster ended without a result."""
+
+
+class Terminated(UnmuffleError):
+    """The run was ended by a signal, or by somebody in Kubeflow."""
+
+
+class NothingNew(UnmuffleError):
+    """A retraining was asked for whose data and settings are being trained on, or were."""
 
 
 class TrackingProblem(UnmuffleError):

@@ -18,6 +18,9 @@ RECIPES = "dm_smoke,gru_smoke"
 def run(
     scenario: Annotated[str, typer.Option(help="Scenario to simulate (see `unmuffle scenarios`).")] = "sample",
     recipes: Annotated[str, typer.Option(help="Recipes to train, comma-separated (see `unmuffle recipes`).")] = RECIPES,
+    distil: Annotated[
+        str, typer.Option(help="TEACHER:STUDENT, as for `unmuffle distil`; a teacher may be one of the recipes.")
+    ] = "",
     gate_corpus: Annotated[
         str, typer.Option(help="<address>#<digest> to gate on. Default: the use's pinned one.")
     ] = "",
@@ -37,7 +40,14 @@ def run(
 
     names = tuple(name.strip() for name in recipes.split(",") if name.strip())
     request = Request(
-        scenario=scenario, recipes=names, gate_corpus=gate_corpus, use=use, policy=policy, hours=hours, seed=seed
+        scenario=scenario,
+        recipes=names,
+        distil=distil,
+        gate_corpus=gate_corpus,
+        use=use,
+        policy=policy,
+        hours=hours,
+        seed=seed,
     )
     show = partial(print, file=sys.stderr, flush=True)  # this very stream: during the run, sys.stderr is a log file
     run_here(
@@ -46,13 +56,30 @@ def run(
 
 
 def stage(
-    name: Annotated[str, typer.Argument(help="simulate, train, tune, evaluate or promote.")],
+    name: Annotated[str, typer.Argument(help="simulate, train, distil, tune, evaluate or promote.")],
     spec: Annotated[str, typer.Option(help="Address of the stage's spec.")],
 ) -> None:
     """Do one stage from its spec, or answer from its result; prints the result as JSON."""
     from components.stage import run as run_stage
 
     typer.echo(run_stage(name, spec).model_dump_json(indent=2))
+
+
+def reap(
+    dry: Annotated[bool, typer.Option("--dry", help="Only say what would go.")] = False, as_json: Json = False
+) -> None:
+    """Remove RayJobs that nobody waits for: of killed launchers, and of runs that are over. For a CronJob."""
+    from components.compute import Compute
+    from components.kube import Kube
+    from components.reaper import reap as reap_jobs
+
+    cluster = Compute.current().cluster
+    namespace = cluster.namespace if cluster else None
+    if namespace is None:
+        raise BadSetting('No cluster is named: expected UNMUFFLE_COMPUTE with {"cluster": {"namespace": ...}}.')
+    reaped = reap_jobs(Kube.connect(namespace), dry=dry)
+    lines = [f"{one.name}: {one.reason}" for one in reaped]
+    tell([one._asdict() for one in reaped], as_json, "\n".join(lines) or "Nothing is left behind.")
 
 
 def compile_pipeline(
