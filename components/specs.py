@@ -37,7 +37,7 @@ class Input(Schema):
 
 
 class Spec(Schema):
-    """Base of the specs. Every field identifies, but for `parent` and a promotion's `canary`."""
+    """Base of the specs. Every field identifies, but for `parent`."""
 
     stage: str
     parent: str = ""
@@ -69,17 +69,6 @@ class TrainSpec(Spec):
     stage: Literal["train"] = "train"
     recipe: dict[str, Any]
     """The recipe as JSON; the stage validates it (its classes need torch)."""
-    corpus: Input
-
-
-class DistilSpec(Spec):
-    """Let versions teach a student: train its recipe on their lessons, and register the version."""
-
-    stage: Literal["distil"] = "distil"
-    teachers: tuple[Input, ...]
-    """What they say is averaged."""
-    recipe: dict[str, Any]
-    """The student's, as for training, its teachers left open."""
     corpus: Input
 
 
@@ -129,15 +118,12 @@ class PromoteSpec(Spec):
     policy: dict[str, Any]
     champion: str = ""
     """Digest of the weights of the opponent; empty where there was no champion."""
-    canary: dict[str, Any] | None = None
-    """`serving.canary.Rules` as JSON: how the winner is let in before it is champion; None: at once."""
 
 
-AnySpec = SimulateSpec | TrainSpec | DistilSpec | TuneSpec | EvaluateSpec | PromoteSpec
+AnySpec = SimulateSpec | TrainSpec | TuneSpec | EvaluateSpec | PromoteSpec
 SPECS: dict[str, type[AnySpec]] = {
     "simulate": SimulateSpec,
     "train": TrainSpec,
-    "distil": DistilSpec,
     "tune": TuneSpec,
     "evaluate": EvaluateSpec,
     "promote": PromoteSpec,
@@ -159,7 +145,7 @@ def _identity(value: Any) -> Any:
     if isinstance(value, Scenario):
         return value.model_dump(mode="json", exclude=_SOURCE_ADDRESSES)
     if isinstance(value, Spec):
-        names = sorted(set(type(value).model_fields) - {"parent", "canary"})
+        names = sorted(set(type(value).model_fields) - {"parent"})
         return {name: _identity(getattr(value, name)) for name in names}
     if isinstance(value, tuple):
         return [_identity(item) for item in value]
