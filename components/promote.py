@@ -18,11 +18,17 @@ VERDICT, PAGE = "verdict.json", "verdict.html"
 
 
 def decided(
-    scorecard: Input, candidates: tuple[Input, ...], use: str, store: str, parent: str = "", policy: str = ""
+    scorecard: Input,
+    candidates: tuple[Input, ...],
+    use: str,
+    store: str,
+    parent: str = "",
+    policy: str = "",
+    canary: dict[str, Any] | None = None,
 ) -> str:
     """Gate these candidates on their scorecard, or answer from a result that still holds; returns its address.
 
-    `policy` is a name or a file; empty takes the use's own.
+    `policy` is a name or a file; empty takes the use's own. `canary`, as in the spec, lets the winner in by steps.
     """
     from serving.policy import policy_for
     from training.tracking import Tracking
@@ -34,6 +40,7 @@ def decided(
         use=use,
         policy=policy_for(use, policy).model_dump(mode="json"),
         parent=parent,
+        canary=canary,
     )
     spec = against_the_champion(spec, store, Tracking())
     result = launch(spec, store)
@@ -78,6 +85,7 @@ def _crowned(spec: PromoteSpec, store: str, champion: Any) -> bool:
 def run(spec: PromoteSpec, stage: Stage) -> dict[str, Any]:
     """The stage: verdict first and kept, then deploy, verify, move the alias."""
     from components.record import recorded, version_at
+    from serving.canary import Rules
     from serving.deployer import LocalServe
     from serving.promotion import promote as carried_out
     from serving.verdict_page import page
@@ -100,7 +108,8 @@ def run(spec: PromoteSpec, stage: Stage) -> dict[str, Any]:
         for name in (VERDICT, PAGE):
             tracking.artifact(run_id, storage.read(storage.join(stage.folder, name)), name)
         tracking.tag(run_id, {"gate_winner": verdict.winner or "nobody", "gate_reason": verdict.reason})
-        promotion = carried_out(verdict, versions, tracking, LocalServe(Home.current()), stage.store, spec.use)
+        rules = Rules.parse(spec.canary, "canary") if spec.canary else None
+        promotion = carried_out(verdict, versions, tracking, LocalServe(Home.current()), stage.store, spec.use, rules)
     addresses = {"verdict": storage.join(stage.folder, VERDICT), "verdict_page": storage.join(stage.folder, PAGE)}
     outputs = addresses | {"scorecard": spec.scorecard.address, "run_id": run_id}
     return outputs | promotion.model_dump(mode="json")

@@ -37,7 +37,7 @@ class Input(Schema):
 
 
 class Spec(Schema):
-    """Base of the specs. Every field identifies, but for `parent`."""
+    """Base of the specs. Every field identifies, but for `parent` and a promotion's `canary`."""
 
     stage: str
     parent: str = ""
@@ -118,6 +118,8 @@ class PromoteSpec(Spec):
     policy: dict[str, Any]
     champion: str = ""
     """Digest of the weights of the opponent; empty where there was no champion."""
+    canary: dict[str, Any] | None = None
+    """`serving.canary.Rules` as JSON: how the winner is let in before it is champion; None: at once."""
 
 
 AnySpec = SimulateSpec | TrainSpec | TuneSpec | EvaluateSpec | PromoteSpec
@@ -145,7 +147,7 @@ def _identity(value: Any) -> Any:
     if isinstance(value, Scenario):
         return value.model_dump(mode="json", exclude=_SOURCE_ADDRESSES)
     if isinstance(value, Spec):
-        names = sorted(set(type(value).model_fields) - {"parent"})
+        names = sorted(set(type(value).model_fields) - {"parent", "canary"})
         return {name: _identity(getattr(value, name)) for name in names}
     if isinstance(value, tuple):
         return [_identity(item) for item in value]

@@ -8,7 +8,7 @@ from components.compute import Compute, progress
 from components.evaluate import gate_of, pinned, recurrent_baseline, scored
 from components.promote import decided
 from components.record import version_at
-from components.specs import Input
+from components.specs import Input, is_address
 from serving.policy import policy_for
 from simulation import storage
 from simulation.cluster import cluster
@@ -57,10 +57,11 @@ def score(
         )
 
 
-def gate(models: Sequence[str], gate_corpus: str, use: str, store: str, policy: str = "") -> str:
+def gate(models: Sequence[str], gate_corpus: str, use: str, store: str, policy: str = "", canary: str = "") -> str:
     """Score registered versions beside the champion, and promote the winner, if there is one; returns the address
-    of the result. `policy` is a name or a file; empty takes the use's own."""
+    of the result. `policy` is a name or a file; empty takes the use's own. `canary` lets the winner in by steps."""
     policy_for(use, policy)  # one that does not exist is known before anything is scored
+    rules = _canary_rules(canary) if canary else None
     tracking = Tracking()
     versions = [tracking.resolve(model, use) for model in models]
     unregistered = [version.address for version in versions if not version.version]
@@ -73,7 +74,22 @@ def gate(models: Sequence[str], gate_corpus: str, use: str, store: str, policy: 
     corpus = gate_asked(gate_corpus, use, store)
     with cluster():
         scorecard = scored(candidates, corpus, use, store, policy=policy)
-        return decided(scorecard, candidates, use, store, policy=policy)
+        return decided(scorecard, candidates, use, store, policy=policy, canary=rules)
+
+
+def _canary_rules(asked: str) -> dict[str, Any]:
+    """The rules behind `5,25,100` or a JSON file; BadSetting where no service of this home meets any requests."""
+    from serving.canary import Rules
+    from serving.deployer import running
+
+    home = Home.current()
+    rules = Rules.parse(storage.read(storage.normal(asked)), asked) if is_address(asked) else Rules.of(asked)
+    if running(home) is None:
+        raise BadSetting(
+            f"A canary needs live requests, and no service runs for {home.path}. Start one in another terminal "
+            "(unmuffle serve), or promote without --canary."
+        )
+    return rules.model_dump(mode="json")
 
 
 def roll_back(use: str, store: str) -> Any:

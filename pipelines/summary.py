@@ -1,6 +1,7 @@
 """What commands tell: how a run ended, who is champion, what a corpus holds, what exists."""
 
 import re
+import time
 from collections import Counter
 from typing import Any
 
@@ -83,7 +84,9 @@ def scores(scorecard: Any, out: str) -> Answer:
 
 
 def standing(use: str, home: Home) -> Answer:
-    """Who holds which alias of a use, and what its service answers with."""
+    """Who holds which alias of a use, what its service answers with, and what happened lately."""
+    from serving.audit import events
+    from serving.deployer import LocalServe
     from serving.ledger import worn_out
     from serving.policy import policy_for
     from serving.service import running
@@ -97,6 +100,8 @@ def standing(use: str, home: Home) -> Answer:
     service = running(home)
     rows = [(alias, held.get(alias, "none")) for alias in ALIASES]
     rows.append(("serving now", f"{service.version} at {service.address}" if service else "nothing"))
+    split, log = LocalServe(home).split(), events(home.store, use, latest=5)
+    rows += [("canary", f"{split.candidate.name} answers {split.percent:g} %")] if split else []
     if cost := {tag: float(text) for tag, text in _champion_tags(versions).items() if tag.startswith("cost_")}:
         rows.append(("training the champion", _cost(cost)))
     looked, most = _looks(use, home.store)
@@ -109,7 +114,15 @@ def standing(use: str, home: Home) -> Answer:
     }
     warnings = worn_out(looked, policy_for(use).alpha, most)
     data |= {"gate_looks": looked, "most_gate_looks": most, "warnings": list(warnings)}
-    return Answer(data, stacked(table(use, ("", "version"), rows), *(f"Warning: {warning}" for warning in warnings)))
+    data |= {"canary": split.model_dump(mode="json") if split else None}
+    data |= {"audit": [event.model_dump(mode="json") for event in log]}
+    told = [
+        (f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(event.time_s))}", event.version, event.what, event.reason)
+        for event in log
+    ]
+    shown: list[Any] = [table("lately", ("", "version", "", "why"), told)] if told else []
+    shown += [f"Warning: {warning}" for warning in warnings]
+    return Answer(data, stacked(table(use, ("", "version"), rows), *shown))
 
 
 def _champion_tags(versions: dict[str, Any]) -> dict[str, str]:

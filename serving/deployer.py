@@ -25,8 +25,10 @@ from ray.serve.exceptions import RayServeException
 
 from serving import replica, wire
 from serving.app import application
-from serving.messages import Limits, ModelFacts, Models, ServedVersion, ServiceConfig
+from serving.canary import Evidence, Rules
+from serving.messages import Limits, ModelFacts, Models, ServedVersion, ServiceConfig, Split
 from serving.replica import Loaded
+from serving.traffic import BESIDE, judge
 from serving.verification import PROBE_RATE, check_answer, probe
 from simulation import audio
 from simulation.audio import Waveform
@@ -36,9 +38,7 @@ from simulation.schema import Schema
 from training.registry import Version
 
 MAIN = "unmuffle"
-"""The Serve application with the HTTP routes."""
-BESIDE = "unmuffle-beside"
-"""The one without, in which a candidate is verified."""
+"""The Serve application with the HTTP routes; `BESIDE` is the one without, in which a candidate is verified."""
 
 DEPLOY_S = 180.0
 """How long an application may take to be ready."""
@@ -98,6 +98,7 @@ class LocalServe:
 
     def __init__(self, home: Home) -> None:
         self._home = home
+        self._judge: Any = None
 
     def serving(self) -> ServedVersion | None:
         """The version that answers over HTTP now; None where no service runs. Needs no Ray."""
@@ -140,6 +141,47 @@ class LocalServe:
     def discard(self, handle: Beside) -> None:
         """Take away what `deploy_beside` started."""
         handle.discard()
+
+    def let_in(self, version: Version, percent: float, rules: Rules) -> None:
+        """Let the candidate that was deployed beside answer this share of the requests; the judge counts from zero."""
+        models = self._models()
+        if models is None or not self._is_here():
+            raise VerificationFailed(f"No service of {self._home.path} answers, so {version.name} meets no requests.")
+        self._judge = self._judge or judge(rules)
+        ray.get(self._judge.begin.remote(percent), timeout=ANSWER_S)
+        split = Split(
+            candidate=ServedVersion.of(version),
+            percent=percent,
+            mirrored_percent=rules.mirrored_percent,
+            tolerances=rules.tolerances,
+        )
+        deploy(MAIN, ServiceConfig(version=models.models[0].version, limits=self._limits(), split=split), "/")
+
+    def evidence(self) -> Evidence:
+        """What the judge has counted."""
+        if running(self._home) is None:
+            raise VerificationFailed("The service ended while a candidate was let in. Start it again: unmuffle serve")
+        evidence: Evidence = ray.get(self._judge.evidence.remote(), timeout=ANSWER_S)
+        return evidence
+
+    def let_out(self) -> None:
+        """Let the version that serves answer every request; nothing to do where it does."""
+        if self._judge is not None:
+            ray.kill(self._judge)
+            self._judge = None
+        models = self._models()
+        if models is not None and models.split is not None and self._is_here():
+            deploy(MAIN, ServiceConfig(version=models.models[0].version, limits=self._limits()), "/")
+
+    def split(self) -> Split | None:
+        """How requests are shared with a candidate, while there is one. Needs no Ray."""
+        models = self._models()
+        return models.split if models else None
+
+    def candidate(self) -> str:
+        """The candidate that is let in, or nothing. Needs no Ray."""
+        split = self.split()
+        return split.candidate.name if split else ""
 
     def left_behind(self) -> bool:
         """Whether there is a candidate beside the service: a promotion is under way, or one was killed."""

@@ -44,8 +44,9 @@ class Holder(Schema):
 class Lease:
     """The lock while we hold it."""
 
-    def __init__(self, folder: str, number: int, use: str) -> None:
-        self._folder, self._number, self._use = folder, number, use
+    def __init__(self, store: str, number: int, use: str) -> None:
+        self.store = store
+        self._folder, self._number, self._use = _folder(store, use), number, use
         self._since_s = time.time()
 
     def record(self, released: bool = False) -> bytes:
@@ -64,7 +65,9 @@ class Lease:
         return _address(self._folder, self._number)
 
     def check(self) -> None:
-        """PromotionBusy if somebody has taken the lock over; called right before what cannot be shared."""
+        """PromotionBusy if somebody took the lock over or asked us to stop; called before what cannot be shared."""
+        if storage.exists(_stop(self._folder, self._number)):
+            raise PromotionBusy(f"This promotion of {self._use} was ended by `unmuffle rollback` before it was done.")
         if _latest(self._folder) != self._number:
             raise PromotionBusy(
                 f"Another promotion of {self._use} took over, as this one was silent for {EXPIRY_S:.0f} s or more. "
@@ -98,7 +101,7 @@ def promotion_lock(store: str, use: str) -> Iterator[Lease]:
     folder = _folder(store, use)
     number = _latest(folder)
     _refuse_if_held(folder, number, use)
-    lease = Lease(folder, number + 1, use)
+    lease = Lease(store, number + 1, use)
     if not storage.create(lease.address, lease.record()):
         _refuse_if_held(folder, number + 1, use)
         raise PromotionBusy(f"Another promotion of {use} was a moment faster and is over; run the same command again.")
@@ -114,6 +117,12 @@ def held(store: str, use: str) -> bool:
     folder = _folder(store, use)
     number = _latest(folder)
     return number > 0 and _holder(folder, number).alive
+
+
+def ask_to_stop(store: str, use: str) -> None:
+    """Tell whoever holds the lock to give up; it looks before whatever cannot be shared."""
+    folder = _folder(store, use)
+    storage.create(_stop(folder, _latest(folder)), b"{}")
 
 
 def _refuse_if_held(folder: str, number: int, use: str) -> None:
@@ -132,6 +141,10 @@ def _folder(store: str, use: str) -> str:
 
 def _address(folder: str, number: int) -> str:
     return storage.join(folder, f"{number:08d}.json")
+
+
+def _stop(folder: str, number: int) -> str:
+    return storage.join(folder.rpartition("/")[0], "stops", f"{number:08d}.json")
 
 
 def _latest(folder: str) -> int:

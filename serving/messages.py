@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from serving.tolerances import Tolerances
 from simulation.schema import Schema
 from training.registry import Version
 
@@ -47,11 +48,23 @@ class Limits(Schema):
     """Cores that one inference may use."""
 
 
+class Split(Schema):
+    """A candidate beside the version that answers, and which requests it takes part in."""
+
+    candidate: ServedVersion
+    percent: float
+    """Of the requests: the candidate's answer is heard. 0: a shadow."""
+    mirrored_percent: float
+    """Of the requests, beside those: the candidate is asked as well, and nobody hears it."""
+    tolerances: Tolerances = Tolerances()
+
+
 class ServiceConfig(Schema):
-    """Serve's `user_config`: the version to answer with, and the limits."""
+    """Serve's `user_config`: the version to answer with, the limits, and the candidate that was let in, if any."""
 
     version: ServedVersion
     limits: Limits = Limits()
+    split: Split | None = None
 
 
 class ModelFacts(Schema):
@@ -76,6 +89,8 @@ class Models(Schema):
 
     models: tuple[ModelFacts, ...]
     limits: Limits
+    split: Split | None = None
+    """The canary that is under way."""
 
 
 class Health(Schema):

@@ -3,13 +3,19 @@
 The alias is the truth. Everything before it moves can be thrown away, everything after it follows from it, so a
 promotion that was killed at any point is completed, or begun anew, by running it again. Rolling back is the same walk
 towards the previous champion. The verdict itself is pure and stands in `serving/verdict.py`.
+
+With rules for a canary the winner meets requests first, beside the champion: see `serving/steps.py`.
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from serving.lease import Lease, promotion_lock
+from serving.audit import Event, note
+from serving.canary import EVERYTHING, Rules
+from serving.lease import Lease, ask_to_stop, held, promotion_lock
+from serving.steps import RolledBack, SplitService, walk
 from serving.verdict import UNPROCESSED, Verdict
 from serving.verdict_page import page
 from simulation import storage
@@ -21,7 +27,11 @@ from training.tracking import Tracking, Version
 logger = logging.getLogger(__name__)
 
 
-class Deployer(Protocol):
+STOP_S = 60.0
+"""How long a canary may take to end when it is told to."""
+
+
+class Deployer(SplitService, Protocol):
     """Where a use is served: local Serve, or a RayService. Each call waits until it is done, within its own limit."""
 
     def deploy_beside(self, version: Version) -> Any:
@@ -39,6 +49,9 @@ class Deployer(Protocol):
     def discard(self, handle: Any) -> None:
         """Take away what `deploy_beside` started; called once for each handle, after a switch as well."""
 
+    def candidate(self) -> str:
+        """The candidate that was let in and answers some requests, as its answers call it; "" where there is none."""
+
 
 class Promotion(Schema):
     """What a promotion or rollback did."""
@@ -53,9 +66,17 @@ class Promotion(Schema):
 
 
 def promote(
-    verdict: Verdict, versions: Mapping[str, Version], tracking: Tracking, deployer: Deployer, store: str, use: str
+    verdict: Verdict,
+    versions: Mapping[str, Version],
+    tracking: Tracking,
+    deployer: Deployer,
+    store: str,
+    use: str,
+    canary: Rules | None = None,
 ) -> Promotion:
     """Carry out a verdict; `versions` names the registered version of each candidate, and of the opponent.
+
+    With `canary` the winner has to pass its steps on live requests first; RolledBack where it does not.
 
     Without a winner only the records are written: the verdict in the store, its reasons on versions and runs, and the
     challenger alias. Raises PromotionBusy while another promotion of the use is under way or when the champion is no
@@ -69,12 +90,12 @@ def promote(
         _record(verdict, versions, tracking, store, use)
         if winner is not None:
             try:
-                _install(winner, tracking, deployer, lease, _crown(winner, before, tracking))
-            except VerificationFailed as problem:
-                crowned = tracking.aliases(use).get(CHAMPION) == winner.version
-                outcome = "won, but the service does not follow" if crowned else "won, but failed verification"
+                _install(winner, deployer, lease, _crown(winner, before, tracking), _canary(canary, before, winner))
+            except (VerificationFailed, PromotionBusy) as problem:
+                outcome = _outcome(problem, tracking.aliases(use).get(CHAMPION) == winner.version)
                 tracking.tag_version(winner, {"gate_outcome": outcome, "gate_reason": str(problem)})
                 raise
+            note(store, use, Event(what="promoted", version=winner.name, percent=EVERYTHING, reason=verdict.reason))
         _name_challenger(verdict, versions, tracking, use)
     after = winner or before
     return Promotion(
@@ -90,7 +111,10 @@ def rollback(tracking: Tracking, deployer: Deployer, store: str, use: str) -> Pr
     """Make the previous champion champion again, by the same steps; NoChampion where there is none to go back to.
 
     It goes one step back and no further: afterwards nothing is called previous champion until the next promotion.
+    While a canary is under way, that is what is ended, and the champion stays.
     """
+    if (candidate := deployer.candidate()) and held(store, use):
+        return _end_canary(candidate, tracking, store, use)
     with promotion_lock(store, use) as lease:
         before, target = tracking.alias(use, CHAMPION), tracking.alias(use, PREVIOUS_CHAMPION)
         if target is None:
@@ -98,9 +122,10 @@ def rollback(tracking: Tracking, deployer: Deployer, store: str, use: str) -> Pr
                 f"{use} has no previous champion to go back to: it was rolled back already, or has had one champion at "
                 f"most. `unmuffle models` lists its versions; `unmuffle promote` gates one of them."
             )
-        _install(target, tracking, deployer, lease, lambda: tracking.set_alias(use, CHAMPION, target.version))
+        _install(target, deployer, lease, lambda: tracking.set_alias(use, CHAMPION, target.version))
         tracking.delete_alias(use, PREVIOUS_CHAMPION)
     reason = f"rolled back to {target.name}"
+    note(store, use, Event(what="rolled back", version=before.name if before else "nobody", reason=reason))
     if before is not None and before.version != target.version:
         tracking.tag_version(before, {"gate_outcome": "rolled back", "gate_reason": reason})
     return Promotion(
@@ -112,13 +137,33 @@ def rollback(tracking: Tracking, deployer: Deployer, store: str, use: str) -> Pr
     )
 
 
+def _end_canary(candidate: str, tracking: Tracking, store: str, use: str) -> Promotion:
+    """Tell the promotion that let a candidate in to give up, and wait until it has."""
+    ask_to_stop(store, use)
+    end = time.monotonic() + STOP_S
+    while held(store, use):
+        if time.monotonic() > end:
+            raise PromotionBusy(f"The canary of {candidate} was told to end, and has not within {STOP_S:.0f} s.")
+        time.sleep(0.2)
+    champion = tracking.aliases(use).get(CHAMPION)
+    reason = f"the canary of {candidate} was ended; the champion stays"
+    note(store, use, Event(what="rolled back", version=candidate, reason=reason))
+    return Promotion(use=use, champion=champion, previous=champion, moved=False, reason=reason)
+
+
 def _install(
-    version: Version, tracking: Tracking, deployer: Deployer, lease: Lease, move_alias: Callable[[], None]
+    version: Version,
+    deployer: Deployer,
+    lease: Lease,
+    move_alias: Callable[[], None],
+    canary: Rules | None = None,
 ) -> None:
-    """Deploy beside, verify, move the alias, switch; the replica beside never outlives this."""
+    """Deploy beside, verify, let in, move the alias, switch; the replica beside never outlives this."""
     handle = deployer.deploy_beside(version)
     try:
         deployer.verify(handle, version)
+        if canary is not None:
+            walk(version, canary, deployer, lambda event: note(lease.store, version.use, event), lease.check)
         lease.check()
         move_alias()
         deployer.switch(version)
@@ -138,6 +183,20 @@ def _crown(winner: Version, before: Version | None, tracking: Tracking) -> Calla
         tracking.set_alias(winner.use, CHAMPION, winner.version)
 
     return move
+
+
+def _canary(rules: Rules | None, before: Version | None, winner: Version) -> Rules | None:
+    """None where there is nobody to share requests with: no champion, or a killed attempt has made it champion."""
+    return None if before is None or before.version == winner.version else rules
+
+
+def _outcome(problem: Exception, crowned: bool) -> str:
+    """What is said of a winner that did not get there."""
+    if isinstance(problem, RolledBack):
+        return "won, but the canary rolled it back"
+    if isinstance(problem, PromotionBusy):
+        return "won, but its promotion was ended"
+    return "won, but the service does not follow" if crowned else "won, but failed verification"
 
 
 def _refuse_if_stale(

@@ -1,7 +1,6 @@
 """What `unmuffle serve` runs: the HTTP service of a use, which follows the champion alias until it is told to end.
 
-The alias is the truth. Whenever another version than the champion answers, and no promotion is under way that would
-move the alias itself, the service is brought back to it.
+The alias is the truth: see `serving/reconcile.py`.
 """
 
 import logging
@@ -17,9 +16,9 @@ from ray import serve as ray_serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from serving import lease
 from serving.deployer import MAIN, LocalServe, ServiceRecord, deploy, quiet, record_path, running
 from serving.messages import Limits, ServedVersion, ServiceConfig
+from serving.reconcile import reconcile
 from simulation import storage
 from simulation.cluster import cluster
 from simulation.errors import BadSetting, ClusterProblem, UnmuffleError
@@ -77,17 +76,9 @@ def _follow(home: Home, use: str, tracking: Tracking, stop: threading.Event) -> 
 
 
 def bring_to_alias(home: Home, use: str, tracking: Tracking, deployer: LocalServe) -> None:
-    """Let the service answer with the champion, unless a promotion is about to move the alias; sweep up after one."""
-    beside = deployer.left_behind()
-    champion = tracking.alias(use, CHAMPION)
-    if lease.held(home.store, use):
-        return
-    if beside:
-        deployer.clear()
-    if champion is not None and deployer.serving() != ServedVersion.of(champion):
-        log.warning("%s is the champion but does not answer; switching to it", ServedVersion.of(champion).name)
-        deployer.switch(champion)
-    _write_version(home, deployer.serving())
+    """Let the service answer with the champion, unless a promotion is under way, and say so in `serve.json`."""
+    if reconcile(home.store, use, tracking, deployer):
+        _write_version(home, deployer.serving())
 
 
 def _write_version(home: Home, version: ServedVersion | None) -> None:

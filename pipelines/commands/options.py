@@ -12,6 +12,9 @@ UseOption = Annotated[str, typer.Option("--use", help="What the model is for; ea
 PolicyOption = Annotated[
     str, typer.Option("--policy", help="What it takes to win: quality, realtime, or a JSON file. Default: the use's.")
 ]
+CanaryOption = Annotated[
+    str, typer.Option("--canary", help="Steps in percent of live requests, such as 5,25,100; or a JSON file of rules.")
+]
 HoursOption = Annotated[float, typer.Option(min=0.0, help="Hours of training audio; 0: the scenario's own size.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every number that is drawn; 0: the scenario's own.")]
 CorpusArgument = Annotated[str, typer.Argument(help="Address of a corpus or of one of its splits.")]

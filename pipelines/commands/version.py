@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import Json, PolicyOption, StoreOption, UseOption, store_at
+from pipelines.commands.options import CanaryOption, Json, PolicyOption, StoreOption, UseOption, store_at
 from pipelines.commands.telling import tell
 from simulation.errors import BadSetting
 
@@ -64,18 +64,19 @@ def promote(
     gate_corpus: Annotated[str, typer.Option(help="<address>#<digest>. Default: the use's pinned one.")] = "",
     use: UseOption = "denoise-16k",
     policy: PolicyOption = "",
+    canary: CanaryOption = "",
     store: StoreOption = "",
     as_json: Json = False,
 ) -> None:
-    """Gate versions against the champion; the winner, if there is one, becomes champion."""
+    """Gate versions against the champion; the winner, if there is one, becomes champion: at once, or by a canary."""
     from pipelines.judge import gate
     from pipelines.summary import outcome
 
-    tell(outcome(gate(model, gate_corpus, use, store_at(store), policy)), as_json)
+    tell(outcome(gate(model, gate_corpus, use, store_at(store), policy, canary)), as_json)
 
 
 def rollback(use: UseOption = "denoise-16k", store: StoreOption = "", as_json: Json = False) -> None:
-    """Make the previous champion champion again."""
+    """Make the previous champion champion again; during a canary, end that one instead."""
     from pipelines.judge import roll_back
 
     promotion = roll_back(use, store_at(store))

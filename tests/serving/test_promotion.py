@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from serving import lease
+from serving import lease, steps
+from serving.audit import events
+from serving.canary import CHECKS, Evidence, Rules
 from serving.lease import held, promotion_lock
 from serving.policy import policy_for
 from serving.promotion import Promotion, promote, rollback
@@ -60,6 +62,27 @@ class RecordingDeployer:
         self.faulty = False
         self.stuck = False
         self.meanwhile: Callable[[], None] = lambda: None
+        self.finds: dict[str, str] = {check.name: "" for check in CHECKS}
+        self.seen = Evidence(percent=0.0)
+
+    def let_in(self, version: Version, percent: float, rules: Rules) -> None:
+        """Note, and count from zero."""
+        self.seen = Evidence(percent=percent)
+        self.diary.write(f"let in {version.name} at {percent:g}")
+
+    def evidence(self) -> Evidence:
+        """Another mirrored request with the same findings."""
+        self.meanwhile()
+        self.seen = self.seen.with_one_more(self.finds)
+        return self.seen
+
+    def let_out(self) -> None:
+        """Note only."""
+        self.diary.write("let out")
+
+    def candidate(self) -> str:
+        """Whoever was let in last."""
+        return "dm/2" if self.diary.events[-1:] == ["let in dm/2 at 5"] else ""
 
     def deploy_beside(self, version: Version) -> str:
         """The name serves as the handle."""
@@ -109,9 +132,13 @@ class House:
             version = self.tracking.register(USE, "dm", address, DIGEST, run_id, tags)
             self.versions[version.name] = version
 
-    def promote(self, verdict: Verdict) -> Promotion:
+    def promote(self, verdict: Verdict, canary: Rules | None = None) -> Promotion:
         """With everything of this house."""
-        return promote(verdict, self.versions, self.tracking, self.deployer, self.store, USE)
+        return promote(verdict, self.versions, self.tracking, self.deployer, self.store, USE, canary)
+
+    def audit(self) -> list[str]:
+        """The audit log: what happened to whom."""
+        return [f"{event.what} {event.version}" for event in events(self.store, USE)]
 
     def rollback(self) -> Promotion:
         """With everything of this house."""
@@ -314,6 +341,88 @@ def test_a_rollback_to_a_version_that_does_not_answer_changes_nothing(house: Hou
     with pytest.raises(VerificationFailed):
         house.rollback()
     assert house.aliases() == {"champion": "2", "previous_champion": "1"}
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evidence is looked at without a pause."""
+    monkeypatch.setattr(steps, "POLL_S", 0.0)
+
+
+CANARY = ["let in dm/2 at 5", "let in dm/2 at 25", "let out", "previous_champion -> 1", "champion -> 2"]
+
+
+def test_a_canary_is_walked_up_before_the_alias_moves(house: House, impatient: None) -> None:
+    """Deployed, verified, let in step by step, let out, and only then champion; the log has every step with counts."""
+    house.promote(says("dm/1"))
+    house.diary.events.clear()
+    house.promote(says("dm/2", opponent="dm/1"), Rules())
+    assert house.diary.events[2:-2] == CANARY
+    assert house.aliases() == {"champion": "2", "previous_champion": "1"}
+    began, passed = "canary began dm/2", "stepped up dm/2"
+    assert house.audit() == ["promoted dm/1", began, passed, began, passed, "promoted dm/2"]
+    stepped = [event for event in events(house.store, USE) if event.what == "stepped up"]
+    assert [(event.percent, event.evidence.mirrored) for event in stepped] == [(5.0, 55), (25.0, 55)]
+
+
+def test_a_canary_that_finds_a_fault_leaves_the_champion_champion(house: House, impatient: None) -> None:
+    """The reason is in the message, on the version and in the audit log; the candidate is gone."""
+    house.promote(says("dm/1"))
+    house.diary.events.clear()
+    house.deployer.finds["level"] = "+6.0 dB"
+    with pytest.raises(steps.RolledBack, match=r"dm/2 back at 5 %: level: failed on \d of \d.*unmuffle status"):
+        house.promote(says("dm/2", opponent="dm/1"), Rules())
+    assert house.diary.events[2:] == ["let in dm/2 at 5", "let out", "discard dm/2"]
+    assert house.aliases() == {"champion": "1"}
+    assert house.tags("dm/2")["gate_outcome"] == "won, but the canary rolled it back"
+    last = events(house.store, USE)[-1]
+    assert (last.what, last.percent) == ("rolled back by the canary", 5.0)
+    assert last.reason.endswith("the latest: +6.0 dB") and last.evidence.tallies["level"].failed <= 5
+
+
+def test_a_canary_without_requests_ends_as_a_no(house: House, impatient: None) -> None:
+    """Patience is part of the rules."""
+    house.promote(says("dm/1"))
+    house.deployer.finds = {}
+    with pytest.raises(steps.RolledBack, match=r"not decided within 0\.05 s"):
+        house.promote(says("dm/2", opponent="dm/1"), Rules(patience_s=0.05))
+    assert house.aliases() == {"champion": "1"}
+
+
+def test_rolling_back_during_a_canary_ends_the_canary(house: House, impatient: None) -> None:
+    """From another terminal; the champion stays, and the one before it too."""
+    house.promote(says("dm/1"))
+    ended: list[Promotion] = []
+    person = threading.Thread(target=lambda: ended.append(house.rollback()))
+
+    def meanwhile() -> None:
+        if house.deployer.candidate() and not person.ident:
+            person.start()
+        time.sleep(0.02 * bool(person.ident))
+
+    house.deployer.meanwhile = meanwhile
+    with pytest.raises(PromotionBusy, match="ended by `unmuffle rollback`"):
+        house.promote(says("dm/2", opponent="dm/1"), Rules())
+    person.join()
+    assert not ended[0].moved and ended[0].champion == "1" and "canary of dm/2 was ended" in ended[0].reason
+    assert house.aliases() == {"champion": "1"} and house.diary.events[-2:] == ["let out", "discard dm/2"]
+    assert house.tags("dm/2")["gate_outcome"] == "won, but its promotion was ended"
+
+
+@pytest.mark.parametrize("deadly", ["deploy beside dm/2", "verify dm/2", *CANARY, "switch to dm/2", "discard dm/2"])
+def test_a_canary_killed_anywhere_is_completed_by_running_it_again(house: House, impatient: None, deadly: str) -> None:
+    """Before the alias moved the candidate is let in anew; afterwards only the service is switched."""
+    house.promote(says("dm/1"))
+    house.diary.deadly = deadly
+    with pytest.raises(Killed):
+        house.promote(says("dm/2", opponent="dm/1"), Rules())
+    crowned = house.aliases()["champion"] == "2"
+    house.diary.deadly = ""
+    house.diary.events.clear()
+    house.promote(says("dm/2", opponent="dm/1"), Rules())
+    assert house.aliases() == {"champion": "2", "previous_champion": "1"}
+    assert ("let in dm/2 at 5" in house.diary.events) is not crowned
+    assert house.diary.events[-2:] == ["switch to dm/2", "discard dm/2"]
 
 
 def test_a_second_promotion_of_the_same_use_is_refused_and_named(house: House) -> None:
