@@ -1,4 +1,4 @@
-"""The Ray Serve application: `POST /v1/enhance`, `GET /healthz`, `GET /v1/models`, and how versions are exchanged.
+"""The Ray Serve application: its routes, what is said when one fails, and how versions are exchanged.
 
 The version arrives as Serve's `user_config`. A new replica that cannot load its version raises; the old replica goes
 on answering, because Serve starts the new one beside it (`max_surge_percent`). A living replica that is told to change
@@ -6,122 +6,86 @@ over loads the new version beside the old one and swaps them in one assignment. 
 keeps the old one: Serve stops a replica whose `reconfigure` raises, and then nothing would answer (Ray 2.60).
 """
 
-import asyncio
 import logging
 import time
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from ray import serve
 from starlette.exceptions import HTTPException
 
-from serving import replica, wire
-from serving.messages import ErrorBody, ErrorCode, Health, ModelFacts, Models, ServiceConfig
-from serving.replica import Loaded
+from serving import streams, wire
+from serving.messages import ErrorBody, ErrorCode, Health, Models, ServedVersion, ServiceConfig
+from serving.replica import Service, This
+from serving.traffic import KEY, position
 from serving.verification import self_test
-from simulation.audio import Waveform
 from simulation.errors import UnmuffleError
 
 log = logging.getLogger(__name__)
 
 ROUTES = FastAPI(title="unmuffle", docs_url=None, redoc_url=None)
-"""Serve turns these methods into routes of whatever replica answers."""
+ROUTES.include_router(streams.ROUTES)
 
 
-class Service:
-    """One replica: holds one version, answers with it, changes over to another when told."""
-
-    def __init__(self) -> None:
-        self._loaded: Loaded | None = None
-
-    async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Load what the configuration names, unless it is loaded already. Serve calls this, at start and later on."""
-        config = ServiceConfig.parse(user_config, "user_config")
-        old = self._loaded
-        if old is not None and old.config == config:
-            self._loaded = old.refusing("")
-            return
-        try:
-            self._loaded = await asyncio.to_thread(replica.load, config)
-        except UnmuffleError as error:
-            if old is None:
-                raise
-            log.error("%s stays: %s was refused. %s", old.version.name, config.version.name, error)
-            self._loaded = old.refusing(str(error))
-
-    @property
-    def loaded(self) -> Loaded:
-        """What answers now. Requests come only after the first `reconfigure`."""
-        assert self._loaded is not None
-        return self._loaded
-
-    @ROUTES.post("/v1/enhance")
-    async def enhance(self, request: Request) -> Response:
-        """Audio in, audio out: same sample rate, channels and length; WAV, or FLAC by `Accept: audio/flac`."""
-        started = time.perf_counter()
-        loaded = self.loaded
-        upload = await wire.upload(request, loaded.config.limits)
-        flac = wire.wants_flac(request.headers.get("accept", ""))
-        body, media_type = await asyncio.to_thread(answer, loaded, upload, flac)
-        headers = {**identity(loaded), "X-Unmuffle-Seconds": f"{time.perf_counter() - started:.3f}"}
-        return Response(body, media_type=media_type, headers=headers)
-
-    @ROUTES.get("/healthz")
-    async def healthz(self) -> Response:
-        """200 when a second of speech comes back sane, and from which version."""
-        loaded = self.loaded
-        try:
-            await asyncio.to_thread(self_test, loaded.engine, loaded.version.name)
-        except UnmuffleError as error:
-            return refusal(503, "failed_self_test", str(error))
-        version = loaded.version
-        health = Health(version=version.name, network=version.network, weights_sha256=version.weights_sha256)
-        return JSONResponse(health.model_dump(), headers=identity(loaded))
-
-    @ROUTES.get("/v1/models")
-    async def models(self) -> Models:
-        """What is loaded, and what a request may ask for."""
-        return Models(models=(self.loaded.facts(),), limits=self.loaded.config.limits)
-
-    def facts(self) -> ModelFacts:
-        """What is loaded, for whoever holds this application's handle."""
-        return self.loaded.facts()
-
-    def ask(self, samples: Waveform, sample_rate: int) -> Waveform:
-        """Enhanced audio, for whoever holds this application's handle."""
-        return self.loaded.engine.enhance(samples, sample_rate)
+@ROUTES.post("/v1/enhance")
+async def enhance(request: Request, service: This) -> Response:
+    """Audio in, audio out: same sample rate, channels and length; WAV, or FLAC by `Accept: audio/flac`."""
+    started = time.perf_counter()
+    loaded = service.loaded
+    upload = await wire.upload(request, loaded.config.limits)
+    samples, sample_rate = await service.in_thread(wire.decode, upload, loaded.config.limits)
+    place = position(request.headers.get(KEY, ""), upload.data)
+    enhanced, version = await service.enhanced(loaded, place, samples, sample_rate)
+    flac = wire.wants_flac(request.headers.get("accept", ""))
+    body, media_type = await service.in_thread(wire.encode, enhanced, sample_rate, flac)
+    headers = {**identity(version), "X-Unmuffle-Seconds": f"{time.perf_counter() - started:.3f}"}
+    return Response(body, media_type=media_type, headers=headers)
 
 
-def answer(loaded: Loaded, upload: wire.Upload, flac: bool) -> tuple[bytes, str]:
-    """Decode, enhance, encode; runs in a thread, so that the replica goes on accepting requests."""
-    samples, sample_rate = wire.decode(upload, loaded.config.limits)
-    return wire.encode(loaded.engine.enhance(samples, sample_rate), sample_rate, flac)
+@ROUTES.get("/healthz")
+async def healthz(service: This) -> Response:
+    """200 when a second of speech comes back sane, and from which version."""
+    loaded = service.loaded
+    try:
+        await service.in_thread(self_test, loaded.engine, loaded.version.name)
+    except UnmuffleError as error:
+        return refusal(503, "failed_self_test", str(error))
+    version = loaded.version
+    health = Health(version=version.name, network=version.network, weights_sha256=version.weights_sha256)
+    return JSONResponse(health.model_dump(), headers=identity(version))
 
 
-def identity(loaded: Loaded) -> dict[str, str]:
+@ROUTES.get("/v1/models")
+async def models(service: This) -> Models:
+    """What is loaded, and what a request may ask for."""
+    loaded = service.loaded
+    return Models(models=(loaded.facts(),), limits=loaded.config.limits, split=loaded.config.split)
+
+
+def identity(version: ServedVersion) -> dict[str, str]:
     """Headers that say which version answered."""
     return {
-        "X-Unmuffle-Version": loaded.version.name,
-        "X-Unmuffle-Network": loaded.version.network,
-        "X-Unmuffle-Weights": loaded.version.weights_sha256,
+        "X-Unmuffle-Version": version.name,
+        "X-Unmuffle-Network": version.network,
+        "X-Unmuffle-Weights": version.weights_sha256,
     }
 
 
-def refusal(status: int, code: ErrorCode, message: str) -> JSONResponse:
+def refusal(status: int, code: ErrorCode, message: str, retry_after_s: int | None = None) -> JSONResponse:
     """A refused request's answer."""
-    return JSONResponse(ErrorBody(error=message, code=code).model_dump(), status_code=status)
+    headers = {"Retry-After": str(retry_after_s)} if retry_after_s is not None else None
+    return JSONResponse(ErrorBody(error=message, code=code).model_dump(), status_code=status, headers=headers)
 
 
 @ROUTES.exception_handler(UnmuffleError)
 async def _explained(request: Request, error: UnmuffleError) -> JSONResponse:
     status, code = wire.status_of(error)
-    return refusal(status, code, str(error))
+    return refusal(status, code, str(error), error.retry_after_s if isinstance(error, wire.Refused) else None)
 
 
 @ROUTES.exception_handler(HTTPException)
 async def _unrouted(request: Request, error: HTTPException) -> JSONResponse:
-    known = "POST /v1/enhance, GET /healthz, GET /v1/models"
+    known = "POST /v1/enhance, GET /healthz, GET /v1/models, WS /v1/stream"
     return refusal(
         error.status_code, "http_error", f"{request.method} {request.url.path}: {error.detail}. Here: {known}."
     )

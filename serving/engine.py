@@ -1,7 +1,8 @@
-"""A version as a callable: whole files of any length, sample rate and channel count, in bounded memory.
+"""A version as a callable: whole files of any length, sample rate and channel count, in bounded memory; and streams.
 
 Each channel is enhanced on its own, at the network's sample rate. What lies above half that rate in the input (8 kHz
-for a network at 16 kHz) is lost: the answer has the input's sample rate and length, not its bandwidth.
+for a network at 16 kHz) is lost: the answer has the input's sample rate and length, not its bandwidth. No gain is
+applied but the network's own; what it lets overshoot is clipped at full scale.
 
 Long input passes the network in blocks or, where it is causal, with its state: see `training/blocks.py`.
 """
@@ -10,8 +11,9 @@ from threading import Lock
 
 import numpy as np
 
+from serving.streaming import Stream
 from simulation.audio import Waveform, resample
-from simulation.errors import BadAudio, CheckpointIncompatible
+from simulation.errors import BadAudio, BadSetting, CheckpointIncompatible
 from training.blocks import enhance_any_length
 from training.checkpoint import load_version
 from training.models.base import Enhancer
@@ -29,12 +31,13 @@ class Engine:
     """One network, ready to enhance. Several threads may call it at once.
 
     One block at a time passes the network, so that memory does not grow with the number of callers, and a short file
-    gets its turn between two blocks of a long one.
+    gets its turn between two blocks of a long one. Streams wait for each other only, not for files.
     """
 
     def __init__(self, model: Enhancer) -> None:
         self.model = model.eval()
         self._turn = Lock()
+        self._turn_of_streams = Lock()
 
     @classmethod
     def load(cls, address: str) -> "Engine":
@@ -52,11 +55,22 @@ class Engine:
         Raises `BadAudio` for a sample rate or a level that no audio has, `CheckpointIncompatible` if the network gives
         NaN.
         """
-        _check(samples, sample_rate)
+        check_rate(sample_rate)
+        check_level(samples)
         enhanced = np.empty_like(samples)
         for channel in range(samples.shape[1]):
             enhanced[:, channel] = self._channel(samples[:, channel], sample_rate)
         return enhanced
+
+    def stream(self, sample_rate: int, channels: int = 1) -> Stream:
+        """A stream of its own through the network; `BadSetting` where the network is not causal."""
+        check_rate(sample_rate)
+        if not self.model.causal:
+            raise BadSetting(
+                f"This {self.model.config.kind} network needs the whole recording: it is not causal, and cannot stream."
+                " Send the recording to POST /v1/enhance, or serve a causal version."
+            )
+        return Stream(self.model, sample_rate, channels, self._turn_of_streams, round(SHORTEST_S * sample_rate))
 
     def _channel(self, samples: Waveform, sample_rate: int) -> Waveform:
         filled = _of_length(samples, max(len(samples), round(SHORTEST_S * sample_rate)))
@@ -71,11 +85,16 @@ class Engine:
         return np.clip(_of_length(back, len(samples)), -1.0, 1.0)
 
 
-def _check(samples: Waveform, sample_rate: int) -> None:
+def check_rate(sample_rate: int) -> None:
+    """Raise `BadAudio` for a sample rate that no recording has."""
     if not LOWEST_RATE_HZ <= sample_rate <= HIGHEST_RATE_HZ:
         raise BadAudio(
             f"The sample rate is {sample_rate} Hz; expected between {LOWEST_RATE_HZ} and {HIGHEST_RATE_HZ} Hz."
         )
+
+
+def check_level(samples: Waveform) -> None:
+    """Raise `BadAudio` for samples on another scale than full scale 1."""
     peak = np.abs(samples).max(initial=0.0)
     if peak > LOUDEST:
         raise BadAudio(

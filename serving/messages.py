@@ -1,6 +1,8 @@
 """What the service is told and what it says: its configuration, its limits, and the JSON of its answers."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
 
 from serving.tolerances import Tolerances
 from simulation.schema import Schema
@@ -46,6 +48,14 @@ class Limits(Schema):
     """The decoded waveform as float32, in MB: a small FLAC can hold a very long silence."""
     threads: int = 2
     """Cores that one inference may use."""
+    max_streams: int = 64
+    """Streams of a replica at a time."""
+    max_stream_s: float = 3600.0
+    """Audio of one stream."""
+    window_s: float = 10.0
+    """Output of a stream that may be out and not acknowledged; input that may wait. Each of the two."""
+    resume_s: float = 30.0
+    """How long a stream waits for a client that was cut off."""
 
 
 class Split(Schema):
@@ -104,14 +114,19 @@ class Health(Schema):
 
 ErrorCode = Literal[
     "bad_audio",
+    "bad_message",
     "bad_multipart",
     "empty_body",
     "failed_self_test",
     "http_error",
     "internal_error",
+    "not_causal",
     "not_encodable",
+    "overrun",
     "too_large",
     "too_long",
+    "too_many",
+    "unknown_session",
 ]
 
 
@@ -121,3 +136,81 @@ class ErrorBody(Schema):
     error: str
     """One paragraph: what was found, what was expected."""
     code: ErrorCode
+
+
+class StreamStart(Schema):
+    """First message of a new stream."""
+
+    type: Literal["start"] = "start"
+    sample_rate: int
+    """Hz, in and out."""
+    channels: int = Field(default=1, ge=1, le=8)
+    encoding: Literal["s16le", "f32le"] = "s16le"
+    """PCM in and out: little-endian, 16-bit integers or 32-bit floats, channels side by side."""
+
+
+class StreamResume(Schema):
+    """First message of a client that was cut off."""
+
+    type: Literal["resume"] = "resume"
+    session: str = Field(max_length=64)
+    received: int = Field(ge=0)
+    """Samples of each channel that arrived; the output goes on there."""
+
+
+class StreamAck(Schema):
+    """Now and then: so much has arrived."""
+
+    type: Literal["ack"] = "ack"
+    received: int = Field(ge=0)
+    """Samples of each channel, from the beginning of the stream."""
+
+
+class StreamEnd(Schema):
+    """Nothing more goes in."""
+
+    type: Literal["end"] = "end"
+
+
+FROM_CLIENT: TypeAdapter[StreamStart | StreamResume | StreamAck | StreamEnd] = TypeAdapter(
+    Annotated[StreamStart | StreamResume | StreamAck | StreamEnd, Field(discriminator="type")]
+)
+"""Text messages of a client."""
+
+
+class StreamStarted(Schema):
+    """The service's first message."""
+
+    type: Literal["started"] = "started"
+    session: str
+    """For `StreamResume`; whoever knows it hears the stream."""
+    position: int
+    """Samples of each channel that came in before: the input goes on there."""
+    window: int
+    """Samples of each channel that may be out and not acknowledged."""
+    latency_samples: int
+    """Of the network, at its own sample rate."""
+    version: str
+    """As in `X-Unmuffle-Version`; a stream keeps it to its end."""
+    weights_sha256: str
+
+
+class StreamEnded(Schema):
+    """The service's last message."""
+
+    type: Literal["ended"] = "ended"
+    samples: int
+    """Of each channel, that went out: as many as came in."""
+    chunks: int
+    deadline_misses: int
+    """Chunks whose output went out later after their arrival than they last."""
+    version: str
+
+
+class StreamError(Schema):
+    """Why the service closes the connection."""
+
+    type: Literal["error"] = "error"
+    error: str
+    code: ErrorCode
+    retry_after_s: int | None = None

@@ -1,14 +1,33 @@
-"""One version in memory, checked and ready to answer: what a Serve replica and a temporary replica have in common."""
+"""What answers: one version in memory, checked and ready; and the service that holds it, changes it, and has streams.
 
+A Serve replica and a temporary replica have `load` in common. Routes ask for the service they belong to by `This`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Annotated, Any, TypeVar, cast
 
 import torch
+from fastapi import Depends
 
 from serving.engine import Engine
 from serving.messages import ModelFacts, ServedVersion, ServiceConfig
+from serving.stream_places import Streams
+from serving.traffic import Traffic, ask_beside, in_serve
 from serving.verification import self_test
-from simulation.errors import CheckpointIncompatible
+from simulation.audio import Waveform
+from simulation.errors import CheckpointIncompatible, UnmuffleError
 from training.checkpoint import version_record
+
+log = logging.getLogger(__name__)
+
+THREADS = 32
+"""Requests that are decoded, enhanced or encoded at a time; most of them wait for the network."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,14 @@ class Loaded:
     def refusing(self, reason: str) -> "Loaded":
         """The same, with the reason why it was kept."""
         return replace(self, refused=reason)
+
+    def answers_for(self, config: ServiceConfig) -> bool:
+        """Whether nothing has to be loaded to answer as this configuration says."""
+        return self.config.version == config.version and self.config.limits == config.limits
+
+    def told(self, config: ServiceConfig) -> "Loaded":
+        """The same weights under another configuration."""
+        return replace(self, config=config, refused="")
 
     def facts(self) -> ModelFacts:
         """What `GET /v1/models` says of it."""
@@ -60,3 +87,77 @@ def load(config: ServiceConfig) -> Loaded:
     engine = Engine.load(version.address)
     self_test(engine, version.name)
     return Loaded(engine, config)
+
+
+class Service:
+    """One replica: holds one version, answers with it, changes over to another when told."""
+
+    def __init__(self) -> None:
+        self.streams = Streams()
+        self.traffic: Traffic | None = None
+        self._loaded: Loaded | None = None
+        self._threads = ThreadPoolExecutor(THREADS, "enhance")
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Load what the configuration names, unless it is loaded already. Serve calls this, at start and later on."""
+        config = ServiceConfig.parse(user_config, "user_config")
+        old = self._loaded
+        self.traffic = await asyncio.to_thread(in_serve, config.split) if config.split else None
+        if old is not None and old.answers_for(config):
+            self._loaded = old.told(config)
+            return
+        try:
+            self._loaded = await asyncio.to_thread(load, config)
+        except UnmuffleError as error:
+            if old is None:
+                raise
+            log.error("%s stays: %s was refused. %s", old.version.name, config.version.name, error)
+            self._loaded = old.refusing(str(error))
+
+    @property
+    def loaded(self) -> Loaded:
+        """What answers now. Requests come only after the first `reconfigure`."""
+        assert self._loaded is not None
+        return self._loaded
+
+    async def in_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Let a thread do it, so that the replica goes on accepting requests; once begun it is waited for."""
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    async def enhanced(
+        self, loaded: Loaded, place: float, samples: Waveform, sample_rate: int
+    ) -> tuple[Waveform, ServedVersion]:
+        """Enhanced audio and whose it is: that of what is loaded, or of a candidate that was let in."""
+
+        async def champion() -> Waveform:
+            return await self.in_thread(loaded.engine.enhance, samples, sample_rate)
+
+        if (traffic := self.traffic) is None:
+            return await champion(), loaded.version
+        answer, by_candidate = await traffic.answered(
+            place, champion, lambda: ask_beside(samples, sample_rate), sample_rate
+        )
+        return answer, traffic.split.candidate if by_candidate else loaded.version
+
+    def facts(self) -> ModelFacts:
+        """What is loaded, for whoever holds this application's handle."""
+        return self.loaded.facts()
+
+    def ask(self, samples: Waveform, sample_rate: int) -> Waveform:
+        """Enhanced audio, for whoever holds this application's handle."""
+        return self.loaded.engine.enhance(samples, sample_rate)
+
+
+async def this() -> Service:
+    """The service of the replica that a request has reached."""
+    from ray import serve
+
+    return cast(Service, serve.get_replica_context().servable_object)
+
+
+This = Annotated[Service, Depends(this)]

@@ -26,10 +26,11 @@ FIELD = "file"
 class Refused(UnmuffleError):
     """A request that is answered with 4xx, its one paragraph and its code."""
 
-    def __init__(self, status: int, code: ErrorCode, message: str) -> None:
+    def __init__(self, status: int, code: ErrorCode, message: str, retry_after_s: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,19 @@
+import asyncio
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+import uvicorn
 
 from serving.messages import Limits, ServedVersion, ServiceConfig
+from serving.replica import Service
 from simulation.home import Home
 from training.checkpoint import save_version
 from training.models import GruMask
@@ -91,3 +96,39 @@ def service(
         deploy(MAIN, config, "/")
         record = stack.enter_context(announced(home, port, config))
         yield RunningService(record.address, home)
+
+
+@contextmanager
+def in_process(service: Service, config: ServiceConfig) -> Iterator[str]:
+    """The routes over a service of this process, at an address; Ray has no part in it. The latest one answers all."""
+    from serving.app import ROUTES
+    from serving.replica import this
+
+    asyncio.run(service.reconfigure(config.model_dump(mode="json")))
+    before = dict(ROUTES.dependency_overrides)
+    ROUTES.dependency_overrides[this] = lambda: service
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(ROUTES, port=port, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        ROUTES.dependency_overrides = before
+
+
+@pytest.fixture(scope="session")
+def run_here() -> Callable:
+    """`in_process`, for tests that need a service of their own."""
+    return in_process
+
+
+@pytest.fixture(scope="module")
+def here(versions: tuple[Version, Version], config_of: Callable[[Version], ServiceConfig]) -> Iterator[str]:
+    """The address of a service of this process, with the first version."""
+    with in_process(Service(), config_of(versions[0])) as address:
+        yield address
