@@ -7,7 +7,7 @@ import torch
 
 from simulation.errors import BadSetting
 from training.models import GpUnified, GruMask
-from training.models.gp_unified.sde import along, marginal_mean, marginal_std
+from training.models.gp_unified.sde import Ouve, along, marginal_mean, marginal_std
 from training.objectives import Diffusion
 
 SMALL = {"channels": 4, "multipliers": (1, 2), "blocks": 1, "attention_bins": (), "sampling": {"steps": 1}}
@@ -44,7 +44,7 @@ def test_a_perfect_network_has_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small()
     noisy, clean = pair()
     sde = model.config.sde
-    wanted = model.beside(clean, model.conditions(noisy))
+    wanted = model.wanted(clean, model.conditions(noisy))
 
     def oracle(state: torch.Tensor, heard: torch.Tensor, time: torch.Tensor, *, predict: bool) -> Any:
         spread = along(marginal_std(sde, time), state)
@@ -81,6 +81,32 @@ def test_chance_is_torchs_generator() -> None:
         found.append(objective.losses(model, noisy, clean).total)
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("predictive_noise", [True, False])
+def test_a_share_of_a_batch_is_asked_as_the_predictive_mode_asks(
+    monkeypatch: pytest.MonkeyPatch, predictive_noise: bool
+) -> None:
+    """At time 1 and at its first state; the score of these items does not count, and that of the others as before."""
+    model = small(sampling={"mode": "predictive", "predictive_noise": predictive_noise})
+    noisy, clean = pair()
+    asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+    outputs = model.outputs
+    monkeypatch.setattr(
+        model, "outputs", lambda state, *rest, **how: asked.append((state, rest[1])) or outputs(state, *rest, **how)
+    )
+    found = []
+    for share in (0.0, 0.4):
+        torch.manual_seed(1)
+        found.append(Diffusion.Config(one_call=share).build().losses(model, noisy, clean).parts)
+    (states, times), (mixed, mixed_times) = asked
+    heard = model.conditions(noisy).spectrum
+    assert times[0] < 1 and mixed_times[0] == 1
+    assert torch.equal(times[1:], mixed_times[1:]) and torch.equal(states[1:], mixed[1:])
+    spread = float((mixed[0] - heard[0]).abs().square().mean().sqrt())
+    assert spread == pytest.approx(float(marginal_std(Ouve(), torch.ones(1))) if predictive_noise else 0.0, rel=0.05)
+    assert found[1]["score_ratio"][0] == 0.0
+    assert torch.allclose(found[1]["score"][1:], 1.5 * found[0]["score"][1:])
 
 
 def test_a_network_without_a_predictive_decoder_learns_the_score_alone() -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from simulation.errors import BadSetting
 from training.blocks import enhance_any_length
-from training.models import GpUnified
+from training.models import GpUnified, GruMask
 from training.models.gp_unified import Sampling
 from training.models.gp_unified.ncsnpp import Shape, TimeEmbedding, doubled, halved
 from training.models.gp_unified.samplers import Outputs, sampled
@@ -303,6 +303,39 @@ def test_the_predictive_decoder_runs_twice_in_a_unified_sample(fill: Fill) -> No
     assert calls == {"generative": 60, "predictive": 3, "encoder": 61}
 
 
+def test_settings_with_a_seed_leave_nothing_to_chance(fill: Fill) -> None:
+    """Every call gives the same bits, and an evaluation need not score several."""
+    model = small(fill, sampling={"steps": 2, "seed": 7})
+    assert not model.stochastic
+    assert torch.equal(model(noise()), model(noise()))
+    assert torch.equal(model(noise()), model.enhanced(noise(), [7, 7]))
+
+
+def test_a_served_network_is_asked_otherwise_without_other_weights(fill: Fill) -> None:
+    """What is chosen counts from then on; the rest of the sampling stays."""
+    model = small(fill)
+    wanted = model.enhanced(noise(), [7, 7], Sampling(mode="generative", steps=3))
+    assert model.stochastic
+    model.choose({"mode": "generative", "seed": 7})
+    assert not model.stochastic
+    assert torch.equal(model(noise()), wanted)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"steps": 0}, "steps"), ({"seed": 1.5}, "seed"), ({"seed": "x"}, "seed"), ({"mode": "predictive"}, "decoder")],
+)
+def test_what_cannot_be_chosen_is_answered(options: dict[str, object], message: str) -> None:
+    """With the field that is wrong; nothing has changed then."""
+    model = small(predictive_decoder=False, sampling={"mode": "generative", "steps": 1})
+    before = model.config
+    with pytest.raises(BadSetting, match=message):
+        model.choose(options)
+    assert model.config == before
+    with pytest.raises(BadSetting, match="nothing to choose; found steps"):
+        GruMask.Config(width=4).build().choose({"steps": 3})
+
+
 @pytest.mark.parametrize("samples", [1, 100, 509])
 def test_less_than_a_window_is_enhanced(fill: Fill, samples: int) -> None:
     """Its length comes back, with finite samples, in every mode."""
@@ -330,16 +363,17 @@ def test_long_audio_never_passes_as_a_whole(fill: Fill) -> None:
     assert max(heard) <= 5.5 * 16000
 
 
-def test_a_residual_prediction_starts_as_the_noisy_spectrum(fill: Fill) -> None:
-    """It is what the head says, added to the noisy spectrum: a fresh network changes its input by next to nothing."""
-    plain, residual = small(fill), small(fill, predictive_residual=True)
+def test_a_masking_prediction_starts_as_the_noisy_spectrum(fill: Fill) -> None:
+    """It is the noisy spectrum times one and what the head says: a fresh network changes its input by next to
+    nothing."""
+    plain, masking = small(fill), small(fill, predictive_output="mask")
     state, noisy = spectra(2)
     time = torch.tensor([0.2, 0.7]).double()
     with torch.no_grad():
-        direct, added = (model.outputs(state, noisy, time, predict=True).clean for model in (plain, residual))
-        fresh = small(predictive_residual=True).enhanced(noise(), [0, 1], Sampling(mode="predictive"))
-    assert direct is not None and added is not None
-    assert torch.allclose(added, noisy + direct)
+        direct, masked = (model.outputs(state, noisy, time, predict=True).clean for model in (plain, masking))
+        fresh = small(predictive_output="mask").enhanced(noise(), [0, 1], Sampling(mode="predictive"))
+    assert direct is not None and masked is not None
+    assert torch.allclose(masked, noisy * (1 + direct))
     assert (fresh - noise()).abs().max() < 0.05 * noise().abs().max()
 
 

@@ -24,6 +24,8 @@ from training.models.gp_unified.sde import (
 )
 
 SDE = Ouve()
+CLEAN, NOISY = 0.5 + 0.3j, 0.2 - 0.4j
+"""Means of the Gaussian that samplers are asked for, and what they start from."""
 TABLE = {  # t: sigma(t), e^(-gamma t), g(t)
     0.03: (0.01883, 0.9560, 0.1150),
     0.10: (0.03575, 0.8607, 0.1351),
@@ -132,26 +134,59 @@ def test_the_sampler_is_the_authors(reference: Any, numbered_noise: Any, steps: 
     assert (found - arrays[f"out/sampler_analytic_N{steps}"]).abs().max() < 1e-9
 
 
+def drawn_law(spread: float, steps: int, step_size: str) -> tuple[float, float]:
+    """What the sampler draws from where the clean is CN(CLEAN, spread^2), without an error of sampling.
+
+    With this score a result is affine in the draws of noise, so its mean is the result without noise, and its variance
+    the sum of the squared answers to each draw alone. Returns how far the mean is off, over the distance from the noisy
+    one, and the standard deviation over the one it should have.
+    """
+    draws = 1 + 2 * steps
+    noisy = torch.full((draws + 1, 1), NOISY, dtype=torch.complex128)
+    alone = iter(torch.eye(draws + 1, dtype=torch.complex128)[..., None])
+    sampling = Sampling.model_validate({"mode": "generative", "steps": steps, "step_size": step_size})
+    *answers, mean = sampled(gaussian(spread, CLEAN, noisy), noisy, SDE, sampling, lambda: next(alone))[:, 0]
+    assert len(list(alone)) == 1, "the sampler drew another number of times"
+    deviation = torch.stack([(answer - mean).abs() for answer in answers]).square().sum().sqrt()
+    return float((mean - CLEAN).abs()) / abs(CLEAN - NOISY), float(deviation) / spread
+
+
 @pytest.mark.parametrize("step_size", ["uniform", "exact"])
-@pytest.mark.parametrize("spread", [0.1, 0.2, 0.5])
+@pytest.mark.parametrize("spread", [0.1, 0.2, 0.3, 0.4, 0.5])
 def test_thirty_steps_draw_from_a_gaussian(step_size: str, spread: float) -> None:
-    """With the exact score: mean within 3 % of its distance from the noisy one, standard deviation within 3 %."""
-    noisy = torch.full((1, 150, 150), 0.2 - 0.4j, dtype=torch.complex128)
-    found = draw(gaussian(spread, 0.5 + 0.3j, noisy), noisy, steps=30, step_size=step_size)
-    assert abs(complex(found.mean()) - (0.5 + 0.3j)) < 0.03 * abs(0.5 + 0.3j - (0.2 - 0.4j))
-    deviation = float((found - found.mean()).abs().square().mean().sqrt())
-    assert deviation == pytest.approx(spread, rel=0.03)
+    """With the exact score: mean within 3 % of its distance from the noisy one and of itself, spread within 3 %."""
+    off, deviation = drawn_law(spread, 30, step_size)
+    assert off < 0.03
+    assert off * abs(CLEAN - NOISY) < 0.03 * abs(CLEAN)
+    assert deviation == pytest.approx(1.0, rel=0.03)
+
+
+def test_exact_steps_come_to_the_gaussian() -> None:
+    """What is off at 30 steps is of the steps' size: three times as many leave a third of it."""
+    assert drawn_law(0.5, 90, "exact")[0] < drawn_law(0.5, 30, "exact")[0] / 3
+
+
+def test_few_steps_are_off_as_the_mathematics_says() -> None:
+    """Five steps on data of spread 0.3: exact ones draw 6 % too little, those of 1/N 9 % too much."""
+    assert drawn_law(0.3, 5, "exact")[1] == pytest.approx(0.94, abs=0.005)
+    assert drawn_law(0.3, 5, "uniform")[1] == pytest.approx(1.09, abs=0.005)
+
+
+def test_draws_have_the_law_of_the_sampler() -> None:
+    """With real noise, 22 500 draws: mean and standard deviation within four of their standard errors of it."""
+    noisy = torch.full((1, 150, 150), NOISY, dtype=torch.complex128)
+    found = draw(gaussian(0.5, CLEAN, noisy), noisy, steps=30)
+    off, deviation = drawn_law(0.5, 30, "exact")
+    error = 0.5 * deviation / math.sqrt(found.numel())
+    assert abs(abs(complex(found.mean()) - CLEAN) - off * abs(CLEAN - NOISY)) < 4 * error
+    spread = float((found - found.mean()).abs().square().mean().sqrt())
+    assert abs(spread - 0.5 * deviation) < 4 * error / 2
 
 
 def test_uniform_steps_overshoot_where_they_are_few() -> None:
     """On data without spread, five steps of 1/N leave more than ten times the noise that five exact ones leave."""
-    noisy = torch.full((1, 100, 100), 0.2 - 0.4j, dtype=torch.complex128)
-    network = gaussian(0.005, 0.5 + 0.3j, noisy)
-    uniform, exact = (
-        float((found - found.mean()).abs().square().mean().sqrt())
-        for found in (draw(network, noisy, steps=5, step_size=size) for size in ("uniform", "exact"))
-    )
-    assert uniform == pytest.approx(0.333, rel=0.05)
+    uniform, exact = (0.005 * drawn_law(0.005, 5, size)[1] for size in ("uniform", "exact"))
+    assert uniform == pytest.approx(0.324, rel=0.01)
     assert exact < uniform / 10
 
 

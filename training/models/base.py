@@ -3,12 +3,14 @@
 Serving, metrics and objectives rely on nothing else. How a network learns is an objective's business.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from simulation.errors import BadSetting
 from simulation.schema import Schema
 
 
@@ -87,6 +89,13 @@ class Enhancer(nn.Module):
         `latency_samples` zeros brings out the end. Only causal networks can.
         """
         raise NotImplementedError(f"{type(self).__name__} is not causal; it needs the whole utterance")
+
+    def choose(self, options: Mapping[str, object]) -> None:
+        """Settings of how the network is asked that need no other weights, by name; BadSetting where it has none."""
+        if options:
+            raise BadSetting(
+                f"A network of kind {self.config.kind} has nothing to choose; found {', '.join(options)}. Leave it out."
+            )
 
     def learning_rate_scales(self) -> dict[str, float]:
         """For fine-tuning: factors on the learning rate by prefix of a parameter's name; 0 freezes.

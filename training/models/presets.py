@@ -91,7 +91,7 @@ PRESETS: dict[str, Preset] = {
             multipliers=(1, 2, 4, 4),
             blocks=1,
             attention_bins=(),
-            predictive_residual=True,
+            predictive_output="mask",
             sampling=Sampling(mode="predictive", predictive_noise=False),
         ),
         "ours, for CPUs; its predictive decoder's one call",

@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
 from simulation.errors import BadSetting
@@ -34,6 +35,9 @@ class Diffusion(Objective):
         score: float = 0.5
         predictive: float = 0.5
         """Of no effect where the network has no predictive decoder."""
+        one_call: float = Field(default=0.0, ge=0, lt=1)
+        """Share of a batch, its first items, that is asked what the predictive mode asks in its one call: at time 1 and
+        at the state which that begins with. There, only the prediction is learnt from (ours). 0: as in the paper."""
 
         def build(self) -> "Diffusion":
             """The objective."""
@@ -56,14 +60,18 @@ class Diffusion(Objective):
         sde = model.config.sde
         with torch.no_grad():
             heard = model.conditions(noisy)
-            wanted = model.beside(clean, heard)
+            wanted = model.wanted(clean, heard)
             time = sde.earliest + (1 - sde.earliest) * torch.rand(len(noisy), device=noisy.device, dtype=noisy.dtype)
             noise = unit_noise(wanted)
             state = perturbed(sde, wanted, heard.spectrum, time, noise)
+            calls = int(self.config.one_call * len(noisy))
+            time[:calls] = 1.0
+            state[:calls] = model.beginning(heard.spectrum[:calls], lambda: noise[:calls])
         score, predicted = model.outputs(state, heard.spectrum, time, predict=True)
         assert score is not None
         kept = slice(0, heard.frames)
-        parts = {"score": score_loss(sde, score[..., kept], time, noise[..., kept])}
+        learnt = (torch.arange(len(noisy), device=noisy.device) >= calls) * len(noisy) / (len(noisy) - calls)
+        parts = {"score": learnt * score_loss(sde, score[..., kept], time, noise[..., kept])}
         total = self.config.score * parts["score"]
         if predicted is not None:
             parts["predictive"] = half_energy((predicted - wanted)[..., kept])

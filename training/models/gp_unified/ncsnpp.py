@@ -32,10 +32,9 @@ ALMOST_ZERO = 1e-5
 """Gain at which the last layer of every branch starts, so that a fresh block is its shortcut (init_scale 0 there)."""
 
 
-class Shape(Schema):
-    """How large an NCSN++ is; the defaults are SGMSE+'s."""
+class Size(Schema):
+    """How large an NCSN++ is, whatever it hears; the defaults are SGMSE+'s."""
 
-    bins: int = 256
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 1, 2, 2, 2, 2, 2)
     """Channels of each level over `channels`; from level to level, bins and frames halve."""
@@ -45,6 +44,12 @@ class Shape(Schema):
     """Levels with attention, by their number of bins; the bottleneck always has it."""
     fourier_scale: float = 16.0
     dropout: float = 0.0
+
+
+class Shape(Size):
+    """How large an NCSN++ is over a number of bins."""
+
+    bins: int = 256
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """GP-Unified: one encoder, a generative and a predictive decoder, and a sampler that fuses what they say."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from simulation.errors import BadSetting
 from training.models.base import Enhancer, ModelConfig
-from training.models.gp_unified.ncsnpp import Decoder, Encoder, Shape
-from training.models.gp_unified.samplers import LARGEST_SEED, Outputs, Sampling, noise_like, prior, sampled
+from training.models.gp_unified.ncsnpp import Decoder, Encoder, Shape, Size
+from training.models.gp_unified.samplers import LARGEST_SEED, Noise, Outputs, Sampling, noise_like, prior, sampled
 from training.models.gp_unified.sde import Ouve, State, Time
 from training.models.layers import without_autocast
 from training.spectral import Stft
@@ -53,7 +53,7 @@ class GpUnified(Enhancer):
     the sampler's first state.
     """
 
-    class Config(ModelConfig):
+    class Config(Size, ModelConfig):
         """Settings of network, transform, diffusion and sampler."""
 
         kind: Literal["gp_unified"] = "gp_unified"
@@ -65,26 +65,20 @@ class GpUnified(Enhancer):
         """Exponent of the magnitude."""
         scale: float = 0.15
         """Factor on the compressed spectrum: brings it to the size of the diffusion's noise."""
-        channels: int = 128
-        multipliers: tuple[int, ...] = (1, 1, 2, 2, 2, 2, 2)
-        blocks: int = 2
-        attention_bins: tuple[int, ...] = (16,)
-        fourier_scale: float = 16.0
-        dropout: float = 0.0
         predictive_decoder: bool = True
         predictive_over_time: bool = False
         """True: the predictive head divides by t and flips the sign, as the score's does."""
-        predictive_residual: bool = False
-        """True: the predictive head says what to add to the noisy spectrum; so a fresh network leaves its input as it
-        is, and little training suffices. False: it says the clean spectrum itself."""
+        predictive_output: Literal["spectrum", "mask"] = "spectrum"
+        """What the predictive head says. spectrum: the clean one itself, as in the paper. mask (ours): the complex
+        factor on the noisy spectrum, less one; so a fresh network leaves its input as it is, and a level need not be
+        learnt, which little training suffices for."""
         sde: Ouve = Ouve()
         sampling: Sampling = Sampling()
 
         @property
         def shape(self) -> Shape:
             """The part of these settings that NCSN++ is built from."""
-            names = ("channels", "multipliers", "blocks", "attention_bins", "fourier_scale", "dropout")
-            return Shape(bins=self.fft_size // 2 + 1, **{name: getattr(self, name) for name in names})
+            return Shape(bins=self.fft_size // 2 + 1, **self.model_dump(include=set(Size.model_fields)))
 
         @model_validator(mode="after")
         def _fits(self) -> "GpUnified.Config":
@@ -116,7 +110,7 @@ class GpUnified(Enhancer):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.stochastic = config.sampling.mode != "predictive" or config.sampling.predictive_noise
+        self.stochastic = config.sampling.stochastic
         self.stft = Stft(config.fft_size, config.hop_size)
         self.encoder = Encoder(config.shape)
         self.generative = Decoder(config.shape, over_time=True)
@@ -124,8 +118,9 @@ class GpUnified(Enhancer):
         self.predictive = Decoder(config.shape, over_time) if config.predictive_decoder else None
 
     def forward(self, noisy: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch samples"]:
-        """One draw for each item, with the settings' sampling and a seed from torch's generator, the same for all."""
-        seed = int(torch.randint(LARGEST_SEED, ()))
+        """One draw for each item, with the settings' sampling. All have one seed: the settings', or a drawn one."""
+        seed = self.config.sampling.seed
+        seed = int(torch.randint(LARGEST_SEED, ())) if seed is None else seed
         return self.enhanced(noisy, [seed] * len(noisy), self.config.sampling)
 
     def enhanced(
@@ -142,7 +137,7 @@ class GpUnified(Enhancer):
         noise = noise_like(heard.spectrum, seeds)
         if sampling.mode == "predictive":
             latest = heard.spectrum.real.new_ones(len(noisy))
-            state = prior(self.config.sde, heard.spectrum, noise) if sampling.predictive_noise else heard.spectrum
+            state = self.beginning(heard.spectrum, noise, sampling)
             clean = self.outputs(state, heard.spectrum, latest, generate=False, predict=True).clean
             assert clean is not None
         else:
@@ -155,6 +150,19 @@ class GpUnified(Enhancer):
             )
         return self.waveform(heard._replace(spectrum=clean), noisy.shape[-1])
 
+    def beginning(self, noisy: State, noise: Noise, sampling: Sampling | None = None) -> State:
+        """The state that the predictive mode's one call is about, at time 1."""
+        sampling = sampling or self.config.sampling
+        return prior(self.config.sde, noisy, noise) if sampling.predictive_noise else noisy
+
+    def choose(self, options: Mapping[str, object]) -> None:
+        """Fields of `Sampling`; BadSetting where one is none, or needs a decoder that is not there."""
+        sampling = Sampling.parse({**self.config.sampling.model_dump(), **options}, "The sampling asked for")
+        if problem := self.config.impossible(sampling):
+            raise BadSetting(f"Cannot sample so: {problem}.")
+        self.config = self.config.model_copy(update={"sampling": sampling})
+        self.stochastic = sampling.stochastic
+
     def outputs(self, state: State, noisy: State, time: Time, *, generate: bool = True, predict: bool) -> Outputs:
         """Score and predicted clean spectrum, [batch, bins, frames] each; None for what is not wanted."""
         parts = torch.cat([torch.view_as_real(state), torch.view_as_real(noisy)], dim=-1)
@@ -164,7 +172,7 @@ class GpUnified(Enhancer):
             return Outputs(score, None)
         clean = _complex(self.predictive(encoded, time))
         clean = -clean if self.config.predictive_over_time else clean
-        return Outputs(score, noisy + clean if self.config.predictive_residual else clean)
+        return Outputs(score, noisy * (1 + clean) if self.config.predictive_output == "mask" else clean)
 
     def conditions(self, noisy: Float[Tensor, "batch samples"]) -> Conditions:
         """The noisy waveform, brought to a peak of one, as a compressed spectrum."""
@@ -172,7 +180,7 @@ class GpUnified(Enhancer):
         spectrum = self.compressed(noisy / peak.clamp(min=SILENCE))
         return Conditions(self._filled(spectrum), peak, spectrum.shape[-1])
 
-    def beside(self, clean: Float[Tensor, "batch samples"], heard: Conditions) -> State:
+    def wanted(self, clean: Float[Tensor, "batch samples"], heard: Conditions) -> State:
         """The clean waveform of what was heard as a spectrum of the same kind: over the same peak, filled alike."""
         return self._filled(self.compressed(clean / heard.peak.clamp(min=SILENCE)))
 

@@ -56,6 +56,13 @@ class Sampling(Schema):
     """alpha: weight of the generative state after the first step; the predictive one has the rest. None: no fusion."""
     last_fusion: float = Field(default=0.1, ge=0, le=1)
     """beta: weight of the generative result after the last step; 1 is the generative result alone."""
+    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED, strict=True)
+    """Of the noise wherever a request names none; None: another one each time."""
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether one input has many outputs."""
+        return self.seed is None and (self.mode != "predictive" or self.predictive_noise)
 
 
 def sampled(network: Network, noisy: State, sde: Ouve, sampling: Sampling, noise: Noise) -> State:
