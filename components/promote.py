@@ -108,11 +108,22 @@ def run(spec: PromoteSpec, stage: Stage) -> dict[str, Any]:
         for name in (VERDICT, PAGE):
             tracking.artifact(run_id, storage.read(storage.join(stage.folder, name)), name)
         tracking.tag(run_id, {"gate_winner": verdict.winner or "nobody", "gate_reason": verdict.reason})
+        if verdict.winner:
+            keep_scores(stage.store, spec, versions[verdict.winner], verdict)
         rules = Rules.parse(spec.canary, "canary") if spec.canary else None
         promotion = carried_out(verdict, versions, tracking, LocalServe(Home.current()), stage.store, spec.use, rules)
     addresses = {"verdict": storage.join(stage.folder, VERDICT), "verdict_page": storage.join(stage.folder, PAGE)}
     outputs = addresses | {"scorecard": spec.scorecard.address, "run_id": run_id}
     return outputs | promotion.model_dump(mode="json")
+
+
+def keep_scores(store: str, spec: PromoteSpec, winner: Any, verdict: Any) -> None:
+    """Leave the winner's scores where the service that will answer with it shows them."""
+    from serving.playground.scores import keep, scores_of
+    from training.scorecard import Scorecard
+
+    scorecard = Scorecard.parse(storage.read(spec.scorecard.address), spec.scorecard.address)
+    keep(store, spec.use, winner.weights_sha256, scores_of(winner, scorecard, verdict))
 
 
 def _kept_verdict(spec: PromoteSpec, stage: Stage, versions: dict[str, Any], champion: Any) -> Any:

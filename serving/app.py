@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from serving import streams, wire
 from serving.messages import ErrorBody, ErrorCode, Health, Models, ServedVersion, ServiceConfig
+from serving.playground import routes as playground
 from serving.replica import Service, This
 from serving.traffic import KEY, position
 from serving.verification import self_test
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 ROUTES = FastAPI(title="unmuffle", docs_url=None, redoc_url=None)
 ROUTES.include_router(streams.ROUTES)
+ROUTES.include_router(playground.ROUTES)
 
 
 @ROUTES.post("/v1/enhance")

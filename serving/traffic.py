@@ -32,8 +32,8 @@ JUDGE, NAMESPACE = "unmuffle-judge", "unmuffle"
 """Name of the actor that compares."""
 KEY = "X-Unmuffle-Key"
 """Header by which a caller stays on one side: requests with equal keys fall alike. Without it, equal bodies do."""
-ABANDONED_S = 30.0
-"""A candidate that is not ready after so long has no answer."""
+ABANDONED_S = 10.0
+"""A candidate that is not ready so long after the champion, and thrice as long as it may take, has no answer."""
 MOST_UNDER_WAY = 8
 """Mirrored requests at a time in one replica; more are answered by the champion alone."""
 
@@ -62,7 +62,7 @@ class Traffic:
         mirrored = heard or place >= EVERYTHING - self.split.mirrored_percent
         if not mirrored or self.stopped or len(self._under_way) >= MOST_UNDER_WAY:
             return await champion(), False
-        began, asked = time.perf_counter(), asyncio.ensure_future(_of_candidate(candidate))
+        began, asked = time.perf_counter(), asyncio.ensure_future(_timed(candidate))
         try:
             samples = await champion()
         except BaseException:
@@ -79,8 +79,12 @@ class Traffic:
 
     async def _judge(self, ours: Answered, asked: "asyncio.Future[Answered]", sample_rate: int) -> None:
         """Let the two answers be compared; whatever hinders that ends the candidate's part in this replica."""
+        longest_s = max(ABANDONED_S, 3 * self.split.tolerances.longest_s(ours.seconds))
+        if not (await asyncio.wait({asked}, timeout=longest_s))[0]:
+            asked.cancel()
+        theirs = asked.result() if asked.done() else Answered(longest_s, problem=f"no answer within {longest_s:.0f} s")
         try:
-            go_on = await self._report(self.split.percent, ours, await asked, sample_rate)
+            go_on = await self._report(self.split.percent, ours, theirs, sample_rate)
         except Exception as error:  # Ray raises what became of the actor
             log.error("the canary cannot be judged, and gets no more requests here: %s", error)
             go_on = False
@@ -92,13 +96,11 @@ class Traffic:
         task.add_done_callback(self._under_way.discard)
 
 
-async def _of_candidate(candidate: Ask) -> Answered:
+async def _timed(candidate: Ask) -> Answered:
     """What the candidate answers, or why it does not; never raises."""
     began = time.perf_counter()
     try:
-        samples = await asyncio.wait_for(candidate(), ABANDONED_S)
-    except TimeoutError:
-        return Answered(ABANDONED_S, problem=f"no answer within {ABANDONED_S:.0f} s")
+        samples = await candidate()
     except Exception as error:  # whatever went wrong in another process
         return Answered(time.perf_counter() - began, problem=(str(error).strip() or repr(error)).splitlines()[-1])
     return Answered(time.perf_counter() - began, samples)
