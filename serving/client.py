@@ -177,8 +177,11 @@ class _Line:
         return socket
 
     def _send(self, socket: ClientConnection) -> None:
-        """What was said and not sent, as far as the window reaches."""
+        """What was said and not sent, as far as the window reaches; now and then, how much has arrived."""
         assert self._started is not None
+        if self._received - self._acknowledged > self._started.window // 8:
+            self._acknowledged = self._received
+            socket.send(StreamAck(received=self._received).model_dump_json())
         room = self._received + self._started.window // 2 - self._sent
         waiting = self._kept[(self._sent - self._kept_from) * self._frame_bytes :]
         now = bytes(waiting[: max(0, room) * self._frame_bytes])
@@ -202,17 +205,13 @@ class _Line:
         if isinstance(message, str):
             self.ended = StreamEnded.parse(_text(message), "The answer of the service")
             return np.zeros((0, self._start.channels), np.float32)
-        return self._heard(socket, decoded(message, self._start.encoding, self._start.channels))
+        return self._heard(decoded(message, self._start.encoding, self._start.channels))
 
-    def _heard(self, socket: ClientConnection, samples: Waveform) -> Waveform:
+    def _heard(self, samples: Waveform) -> Waveform:
         self._received += len(samples)
         done = min(self._received, self._sent) - self._kept_from
         del self._kept[: done * self._frame_bytes]
         self._kept_from += done
-        assert self._started is not None
-        if self._received - self._acknowledged > self._started.window // 8:
-            self._acknowledged = self._received
-            socket.send(StreamAck(received=self._received).model_dump_json())
         return samples
 
 

@@ -7,14 +7,17 @@ applied but the network's own; what it lets overshoot is clipped at full scale.
 Long input passes the network in blocks or, where it is causal, with its state: see `training/blocks.py`.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from threading import Lock
 
 import numpy as np
+import torch
 
-from serving.streaming import Stream
+from serving.batches import Batches
+from serving.streaming import Stream, resampled
 from simulation.audio import Waveform, resample
 from simulation.errors import BadAudio, BadSetting, CheckpointIncompatible
-from training.blocks import enhance_any_length
+from training.blocks import BLOCK_S, CONTEXT_S, FADE_S, fits, streamed, through_blocks
 from training.checkpoint import load_version
 from training.models.base import Enhancer
 
@@ -30,13 +33,13 @@ LOUDEST = 1000.0
 class Engine:
     """One network, ready to enhance. Several threads may call it at once.
 
-    One block at a time passes the network, so that memory does not grow with the number of callers, and a short file
+    One batch at a time passes the network, so that memory does not grow with the number of callers, and a short file
     gets its turn between two blocks of a long one. Streams wait for each other only, not for files.
     """
 
     def __init__(self, model: Enhancer) -> None:
         self.model = model.eval()
-        self._turn = Lock()
+        self.batches = Batches(self._forward, model.sample_rate, model.causal)
         self._turn_of_streams = Lock()
 
     @classmethod
@@ -57,10 +60,39 @@ class Engine:
         """
         check_rate(sample_rate)
         check_level(samples)
-        enhanced = np.empty_like(samples)
-        for channel in range(samples.shape[1]):
-            enhanced[:, channel] = self._channel(samples[:, channel], sample_rate)
-        return enhanced
+        with self.batches.caller():
+            filled = _of_length(samples, max(len(samples), round(SHORTEST_S * sample_rate)))
+            enhanced = self._at_model_rate(resample(filled, sample_rate, self.sample_rate))
+        self._check_finite(enhanced)
+        return np.clip(_of_length(resample(enhanced, self.sample_rate, sample_rate), len(samples)), -1.0, 1.0)
+
+    def enhance_chunks(self, chunks: Iterable[Waveform], sample_rate: int, channels: int) -> Iterator[Waveform]:
+        """`[samples, channels]` in pieces -> as many samples, in other pieces; memory does not grow with the length.
+
+        Equals `enhance` of the whole, but for the rounding of sums. Raises what that raises, once it gets there.
+        """
+        check_rate(sample_rate)
+        through = self._chunks_through_state if self.model.causal else self._chunks_through_blocks
+        return through(_checked(chunks), sample_rate, channels)
+
+    def _chunks_through_state(self, chunks: Iterable[Waveform], sample_rate: int, channels: int) -> Iterator[Waveform]:
+        shortest = round(SHORTEST_S * sample_rate)
+        stream = Stream(self.model, sample_rate, channels, self.batches.turn, shortest)
+        for chunk in chunks:
+            yield stream.feed(chunk)
+        yield stream.end()
+
+    def _chunks_through_blocks(self, chunks: Iterable[Waveform], sample_rate: int, channels: int) -> Iterator[Waveform]:
+        length = _Length()
+        filled = length.counted(chunks, at_least=round(SHORTEST_S * sample_rate), channels=channels)
+        at_model_rate = resampled(filled, sample_rate, self.sample_rate, channels)
+        enhanced = through_blocks(self._many, at_model_rate, self.sample_rate, self._together(channels))
+        given = 0
+        for piece in resampled(self._finite(enhanced), self.sample_rate, sample_rate, channels):
+            ready = np.clip(piece[: length.samples - given], -1.0, 1.0)
+            given += len(ready)
+            yield ready
+        yield np.zeros((length.samples - given, channels), np.float32)
 
     def stream(self, sample_rate: int, channels: int = 1) -> Stream:
         """A stream of its own through the network; `BadSetting` where the network is not causal."""
@@ -72,17 +104,59 @@ class Engine:
             )
         return Stream(self.model, sample_rate, channels, self._turn_of_streams, round(SHORTEST_S * sample_rate))
 
-    def _channel(self, samples: Waveform, sample_rate: int) -> Waveform:
-        filled = _of_length(samples, max(len(samples), round(SHORTEST_S * sample_rate)))
-        at_model_rate = resample(filled, sample_rate, self.sample_rate)
-        enhanced = enhance_any_length(self.model, at_model_rate, self._turn)
-        if not np.isfinite(enhanced).all():
+    def _at_model_rate(self, samples: Waveform) -> Waveform:
+        """`[samples, channels]`."""
+        if self.model.causal and not fits(len(samples), self.sample_rate):
+            channels = [streamed(self.model, channel, self.batches.turn) for channel in samples.T]
+            return np.stack(channels, axis=1)
+        pieces = through_blocks(self._many, [samples], self.sample_rate, self._together(samples.shape[1]))
+        return np.concatenate(list(pieces))
+
+    def _together(self, channels: int) -> int:
+        """Blocks of one file that pass as a batch."""
+        return max(1, int(self.batches.most_s / ((BLOCK_S + FADE_S + 2 * CONTEXT_S) * channels)))
+
+    def _many(self, pieces: Sequence[Waveform]) -> list[Waveform]:
+        """`[samples, channels]` each; every channel by itself."""
+        answers = iter(self.batches.many([channel for piece in pieces for channel in piece.T]))
+        return [np.stack([next(answers) for _ in range(piece.shape[1])], axis=1) for piece in pieces]
+
+    def _forward(self, batch: Waveform) -> Waveform:
+        with torch.inference_mode():
+            enhanced: Waveform = self.model(torch.from_numpy(batch)).numpy()
+        return enhanced
+
+    def _finite(self, pieces: Iterable[Waveform]) -> Iterator[Waveform]:
+        for piece in pieces:
+            self._check_finite(piece)
+            yield piece
+
+    def _check_finite(self, samples: Waveform) -> None:
+        if not np.isfinite(samples).all():
             raise CheckpointIncompatible(
                 f"This {self.model.config.kind} network answers with NaN or infinity. Expected finite samples;"
                 " serve another version: unmuffle rollback"
             )
-        back = resample(enhanced, self.sample_rate, sample_rate)
-        return np.clip(_of_length(back, len(samples)), -1.0, 1.0)
+
+
+class _Length:
+    """Counts what passes."""
+
+    samples = 0
+
+    def counted(self, chunks: Iterable[Waveform], at_least: int, channels: int) -> Iterator[Waveform]:
+        """The chunks, and silence behind where there is less than `at_least`, which does not count."""
+        for chunk in chunks:
+            self.samples += len(chunk)
+            yield chunk
+        if self.samples < at_least:
+            yield np.zeros((at_least - self.samples, channels), np.float32)
+
+
+def _checked(chunks: Iterable[Waveform]) -> Iterator[Waveform]:
+    for chunk in chunks:
+        check_level(chunk)
+        yield chunk
 
 
 def check_rate(sample_rate: int) -> None:
@@ -103,5 +177,5 @@ def check_level(samples: Waveform) -> None:
 
 
 def _of_length(samples: Waveform, length: int) -> Waveform:
-    """Cut, or filled up with silence, at the end."""
-    return np.pad(samples[:length], (0, max(0, length - len(samples))))
+    """`[samples, channels]`, cut, or filled up with silence, at the end."""
+    return np.pad(samples[:length], ((0, max(0, length - len(samples))), (0, 0)))

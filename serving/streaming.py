@@ -5,6 +5,7 @@ network together, as a batch. How far the output lags behind is the network's la
 its own, that of two resamplers.
 """
 
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -93,3 +94,14 @@ def _resampler(from_rate: int, to_rate: int, channels: int) -> Any:
     if from_rate == to_rate:
         return None
     return soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32", quality="HQ")
+
+
+def resampled(chunks: Iterable[Waveform], from_rate: int, to_rate: int, channels: int) -> Iterator[Waveform]:
+    """`[samples, channels]` in pieces at another sample rate: together what the whole would be."""
+    resampler = _resampler(from_rate, to_rate, channels)
+    if resampler is None:
+        yield from chunks
+        return
+    for chunk in chunks:
+        yield resampler.resample_chunk(np.ascontiguousarray(chunk))
+    yield resampler.resample_chunk(np.zeros((0, channels), np.float32), last=True)

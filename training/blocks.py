@@ -7,8 +7,9 @@ Blocks are short because attention needs memory by the square of their length: 5
 DM 2.6 GB, 26 s would take it 60.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ CONTEXT_S = 0.5
 Turn = AbstractContextManager[object]
 """Entered around each call of the network, as often as it takes; such as a lock."""
 
+Many = Callable[[Sequence[Waveform]], list[Waveform]]
+"""Several waveforms -> the same, enhanced."""
+
 
 def enhance_any_length(model: Enhancer, samples: Waveform, turn: Turn | None = None) -> Waveform:
     """`[samples]` at the model's sample rate -> the same length; see the top of this file."""
@@ -36,8 +40,8 @@ def enhance_any_length(model: Enhancer, samples: Waveform, turn: Turn | None = N
         with turn, torch.inference_mode():
             return _samples(model(_batch(piece)))
 
-    if model.causal and len(samples) > _longest(model.sample_rate):
-        return _streamed(model, samples, turn)
+    if model.causal and not fits(len(samples), model.sample_rate):
+        return streamed(model, samples, turn)
     return in_blocks(forward, samples, model.sample_rate)
 
 
@@ -46,29 +50,66 @@ def in_blocks(enhance: Callable[[Waveform], Waveform], samples: Waveform, sample
 
     The fades of two neighbours add up to one, so that what leaves its input alone leaves the joined output alone.
     """
+    return np.concatenate(list(through_blocks(lambda pieces: [enhance(p) for p in pieces], [samples], sample_rate)))
+
+
+def through_blocks(many: Many, source: Iterable[Waveform], sample_rate: int, together: int = 1) -> Iterator[Waveform]:
+    """The same over a waveform that comes in chunks, `[samples]` or `[samples, channels]`, `together` blocks at a time.
+
+    Gives as many samples as came in, whatever the chunks; holds `together` blocks in memory, and a chunk.
+    """
     block, fade, context = (round(seconds * sample_rate) for seconds in (BLOCK_S, FADE_S, CONTEXT_S))
-    ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
-    length = len(samples)
-    joined = np.zeros_like(samples)
-    for start in range(0, max(1, length - fade), block):
-        stop = min(start + block + fade, length)
-        first, last = max(0, start - context), min(length, stop + context)
-        piece = enhance(samples[first:last])[start - first : stop - first].copy()
-        if start > 0:
-            piece[:fade] *= ramp
-        if stop < length:
-            piece[-fade:] *= 1 - ramp
-        joined[start:stop] += piece
-    return joined
+    ramp, tail = np.linspace(0.0, 1.0, fade, dtype=np.float32), None
+    waiting: list[_Window] = []
+    for window in _windows(source, block, fade, context):
+        waiting.append(window)
+        if len(waiting) < together and not window.last:
+            continue
+        for heard, enhanced in zip(waiting, many([each.samples for each in waiting]), strict=True):
+            piece = enhanced[heard.start : heard.stop].copy()
+            rising = ramp.reshape(-1, *[1] * (piece.ndim - 1))
+            if tail is not None:
+                piece[:fade] = piece[:fade] * rising + tail
+            tail = piece[-fade:] * (1 - rising)
+            yield piece if heard.last else piece[:-fade]
+        waiting = []
 
 
-def _longest(sample_rate: int) -> int:
-    """Samples that pass as a whole."""
-    return round(BLOCK_S * sample_rate) + round(FADE_S * sample_rate)
+class _Window(NamedTuple):
+    """A block with its context."""
+
+    samples: Waveform
+    start: int
+    """Where the block begins in it."""
+    stop: int
+    last: bool
 
 
-def _streamed(model: Enhancer, samples: Waveform, turn: Turn) -> Waveform:
-    """Chunk by chunk, and as many zeros behind as the network waits for."""
+def _windows(source: Iterable[Waveform], block: int, fade: int, context: int) -> Iterator[_Window]:
+    """One at least; every block but the last is whole."""
+    chunks = iter(source)
+    held: Waveform | None = next(chunks, None)
+    base = start = 0  # of what is held, of the block: positions in the whole
+    while held is not None:
+        stop = start + block + fade
+        while base + len(held) <= stop + context and (chunk := next(chunks, None)) is not None:
+            held = np.concatenate([held, chunk])
+        known = base + len(held)  # more than the block and its context, or all there is
+        first, stop, last = max(0, start - context), min(stop, known), known <= stop
+        yield _Window(held[first - base : min(known, stop + context) - base], start - first, stop - first, last)
+        if last:
+            return
+        start += block
+        base, held = max(0, start - context), held[max(0, start - context) - base :]
+
+
+def fits(samples: int, sample_rate: int) -> bool:
+    """Whether so many samples pass as a whole."""
+    return samples <= round(BLOCK_S * sample_rate) + round(FADE_S * sample_rate)
+
+
+def streamed(model: Enhancer, samples: Waveform, turn: Turn) -> Waveform:
+    """Through a causal network chunk by chunk, and as many zeros behind as the network waits for."""
     state, ready = None, []
     complete = np.pad(samples, (0, model.latency_samples))
     for chunk in _batch(complete).split(round(BLOCK_S * model.sample_rate), dim=-1):

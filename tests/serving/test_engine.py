@@ -94,3 +94,25 @@ def test_what_is_no_audio_is_refused(gain: float, sample_rate: int, expected: st
     """Samples on another scale than full scale 1, and sample rates that no recording has."""
     with pytest.raises(BadAudio, match=expected):
         Engine(Scaled()).enhance(low_noise(16_000, 16_000) * np.float32(gain), sample_rate)
+
+
+@pytest.mark.parametrize(("causal", "rate", "channels"), [(True, 44_100, 2), (False, 16_000, 1), (False, 44_100, 3)])
+@pytest.mark.parametrize("seconds", [0.01, 3.0, 14.3])
+def test_pieces_of_a_recording_give_what_the_whole_gives(
+    versions: tuple[Version, Version], causal: bool, rate: int, channels: int, seconds: float
+) -> None:
+    """In whatever pieces it is read, and whether by state or in blocks."""
+    network = Engine.load(versions[0].address).model if causal else Scaled(0.5)
+    engine, noisy = Engine(network), low_noise(round(seconds * rate), rate, channels)
+    chunks = np.split(noisy, [len(noisy) // 7, len(noisy) // 3, len(noisy) // 3])
+    enhanced = np.concatenate(list(engine.enhance_chunks(chunks, rate, channels)))
+    np.testing.assert_allclose(enhanced, engine.enhance(noisy, rate), atol=1e-5)
+
+
+def test_blocks_of_one_file_pass_together() -> None:
+    """As many as fit into a batch; the answer is that of block after block."""
+    engine, noisy = Engine(Scaled(0.5)), low_noise(16_000 * 60, 16_000)
+    together = engine.enhance(noisy, 16_000)
+    assert max(engine.batches.sizes) == 2
+    engine.batches.most_s = 0.0
+    np.testing.assert_allclose(together, engine.enhance(noisy, 16_000), atol=1e-6)

@@ -90,13 +90,14 @@ def test_a_client_that_was_cut_off_goes_on_where_it_was(
     noisy, count = noise(80_000), 0
     heard = _Line._heard
 
-    def losing(line: _Line, socket: ClientConnection, samples: Waveform) -> Waveform:
+    def losing(line: _Line, samples: Waveform) -> Waveform:
         nonlocal count
         count += 1
         if count % 7 == lost_at:
-            socket.socket.close()  # without a farewell, and what was just received is lost as well
+            assert line._socket is not None
+            line._socket.socket.close()  # without a farewell, and what was just received is lost as well
             raise OSError("cut off")
-        return heard(line, socket, samples)
+        return heard(line, samples)
 
     monkeypatch.setattr(_Line, "_heard", losing)
     with Client(here) as client:
