@@ -126,10 +126,12 @@ def _test_split(address: str) -> str:
     return address if named and not storage.exists(storage.join(inside, RECORD)) else inside
 
 
-def enhance_with(model: str, use: str, inputs: Sequence[Path], out: Path) -> "Enhanced":
-    """Enhance files with a model; says what became of each."""
+def enhance_with(model: str, use: str, inputs: Sequence[Path], out: Path, contrast: bool = False) -> "Enhanced":
+    """Enhance files with a model, and stretch their contrast where that is asked for; says what became of each."""
+    from serving.contrasted import Contrasted
     from serving.engine import Engine
     from serving.enhance import enhance_files
 
     version = Tracking().resolve(model, use)
-    return enhance_files(inputs, out, Engine.load(version.address), progress=progress("enhance"))
+    engine = (Contrasted if contrast else Engine).load(version.address)
+    return enhance_files(inputs, out, engine, progress=progress("enhance"))

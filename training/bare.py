@@ -24,9 +24,11 @@ from simulation.storage import exists, join, normal, read, replace
 from simulation.virtual import open_corpora
 from training import cookbook
 from training.batches import READERS, Batches
+from training.beside import accompanied
 from training.checkpoint import refuse_other_content, save_version, state_from_bytes
 from training.loop import Progress, Run, Seat, train
 from training.recipe import Recipe
+from training.run import maker_of
 
 STATE, VERSION = "training.pt", "version"
 
@@ -66,6 +68,8 @@ def fit(recipe: Recipe, corpus: str, out: str, device: torch.device, threads: in
             "release to false there, or train with `unmuffle train`."
         )
     corpora, out = open_corpora(corpus), normal(out)
+    learnt = {split: corpora[split] for split in ("train", "valid")}
+    learnt = accompanied(learnt, maker_of(recipe, device), out, say=print)
     digests = {split: corpora[split].digest for split in ("train", "valid")}
     identity = {"recipe": recipe.model_dump(mode="json"), "corpus_digests": digests}
     run, stop = resumed(recipe, out, identity, device), Stop()
@@ -75,9 +79,9 @@ def fit(recipe: Recipe, corpus: str, out: str, device: torch.device, threads: in
         torch.save({"identity": identity, "run": run.state()}, data)
         replace(join(out, STATE), data.getvalue())
 
-    valid = list(Batches(corpora["valid"], recipe).whole(recipe.validation_items))
+    valid = list(Batches(learnt["valid"], recipe).whole(recipe.validation_items))
     with stop.heard():
-        train(run, Batches(corpora["train"], recipe, threads), valid, Seat(device=device), save, tell, stop=stop)
+        train(run, Batches(learnt["train"], recipe, threads), valid, Seat(device=device), save, tell, stop=stop)
     if run.step == recipe.steps:
         facts = identity | {"seed": recipe.seed, "steps": run.step, "history": run.history}
         save_version(run.released, join(out, VERSION), facts)

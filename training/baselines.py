@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import ShortTimeFFT
-from scipy.signal.windows import hamming, hann
+from scipy.signal.windows import hann
 
 from simulation.measures import bandwidth_hz
-from training.contrast import BIN_HZ, contrast_weights
+from training.contrast import stretch
 
 Waveform = NDArray[np.floating]
 """`[samples]`, full scale at 1."""
@@ -68,27 +68,6 @@ def _subtract(power: np.ndarray, noise: np.ndarray) -> np.ndarray:
     return np.maximum(power - over_subtraction * noise, floor)
 
 
-def contrast_stretching(noisy: Waveform, sample_rate: int) -> Waveform:
-    """Raise the contrast of the bands that matter for speech, in `noisy` [samples]; the phase is kept.
-
-    log(1 + |X|) of each bin is multiplied by 1 + 0.4 times the importance of its band over that of the most important
-    one. It removes no noise and still raises PESQ, so that what a network adds to it can be told. The gain grows with
-    the level, and a common factor brings the peak back to where it was, where the published script fills full scale.
-
-    Source: Chao et al., "Perceptual contrast stretching on target feature for speech enhancement", Interspeech 2022,
-    as post-processing: 32 ms Hamming window, half overlapped, transform not normalised.
-    """
-    size = 2 * round(sample_rate / BIN_HZ / 2)
-    if len(noisy) < size or not noisy.any():
-        return noisy
-    transform = ShortTimeFFT(hamming(size, sym=False), hop=size // 2, fs=sample_rate)
-    spectrum = transform.stft(noisy.astype(np.float64))
-    magnitude = np.maximum(np.abs(spectrum), 1e-20)
-    gain = np.expm1(contrast_weights(len(magnitude))[:, None] * np.log1p(magnitude)) / magnitude
-    stretched = transform.istft(spectrum * gain, k1=len(noisy))
-    return np.asarray(stretched * (np.abs(noisy).max() / np.abs(stretched).max()), dtype=np.float32)
-
-
 class MeanSpectrumFill:
     """Fill the band above the input's effective bandwidth with the mean spectrum of clean training speech.
 
@@ -130,6 +109,6 @@ def _rms(waveform: Waveform) -> float:
 BASELINES: dict[str, Callable[[Waveform, int], Waveform]] = {
     "unprocessed": unprocessed,
     "spectral_subtraction": spectral_subtraction,
-    "contrast_stretching": contrast_stretching,
+    "contrast_stretching": stretch,
 }
 """What may stand in place of a version's address; each takes [samples] and the rate (Hz), and gives [samples]."""

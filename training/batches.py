@@ -7,10 +7,11 @@ rendered while training gives the same batches, bit for bit, as the one that hol
 
 import logging
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future
 from functools import lru_cache
 from itertools import islice
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from simulation.errors import BadAudio, BadSetting, CorpusIncomplete, SampleRateMismatch
 from training.order import WINDOW, Order, bucketed, kept, order
-from training.pieces import Item, Mixtures, Piece, pieces, refuse_too_many
+from training.pieces import Item, Mixtures, Piece, beside, pieces, refuse_too_many
 from training.readers import readers
 from training.recipe import Recipe
 
@@ -39,12 +40,15 @@ class Batch(NamedTuple):
     noisy: Float[Tensor, "batch samples"]
     clean: Float[Tensor, "batch samples"]
     ids: tuple[str, ...]
+    beside: Mapping[str, Tensor] = MappingProxyType({})
+    """What stands beside the waveforms, [batch, ...] by name: see `training.beside`."""
 
     def pinned(self) -> "Batch":
         """In memory that a GPU fetches from while it computes; as it is where there is no GPU."""
         if not torch.cuda.is_available():
             return self
-        return Batch(self.noisy.pin_memory(), self.clean.pin_memory(), self.ids)
+        beside = {name: tensor.pin_memory() for name, tensor in self.beside.items()}
+        return Batch(self.noisy.pin_memory(), self.clean.pin_memory(), self.ids, beside)
 
 
 class Batches:
@@ -114,9 +118,8 @@ class Batches:
                 self._set_aside({number: str(error)})
                 continue
             items -= 1
-            yield self.batch(
-                [Piece(name, np.asarray(mixture.noisy, np.float32), np.asarray(mixture.clean, np.float32), {})]
-            )
+            noisy, clean = (np.asarray(side, np.float32) for side in (mixture.noisy, mixture.clean))
+            yield self.batch([Piece(name, noisy, clean, {}, beside(mixture, 0, len(noisy)))])
 
     def batch(self, found: list[Piece]) -> Batch:
         """Pieces of equal length as tensors."""
@@ -125,7 +128,8 @@ class Batches:
         noisy, clean = (
             torch.from_numpy(np.stack([getattr(one, side) for one in found])) for side in ("noisy", "clean")
         )
-        return Batch(noisy, clean, tuple(piece.id for piece in found))
+        told = {name: torch.from_numpy(np.stack([piece.beside[name] for piece in found])) for name in found[0].beside}
+        return Batch(noisy, clean, tuple(piece.id for piece in found), told)
 
     def _set_aside(self, bad: dict[int, str]) -> None:
         """Count rows in quarantine, each once; say so of those that only rendering could find."""

@@ -24,7 +24,7 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
-from pydantic import Field, JsonValue
+from pydantic import Field
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
@@ -34,33 +34,15 @@ from simulation.errors import BadAudio, CorpusDamaged, CorpusIncomplete, NotRepr
 from simulation.manifest import DIGEST, QuarantinedRow, Span
 from simulation.schema import Schema
 from simulation.shards import add_member, commit_name, look
+from training.derivation import Derivation, Tensors
 from training.pieces import Mixtures
 
 RECORD = "derived.json"
 AGREEMENT = 0.01
 """Length of the difference of two writers' tensors over the length of the tensors; half precision rounds to 0.4 %."""
 
-Tensors: TypeAlias = dict[str, Tensor]
-"""Of one row, by name."""
 Make: TypeAlias = Callable[[Any], Mapping[str, Tensor]]
 """What is made of a `Mixture`."""
-
-
-class Derivation(Schema):
-    """Which tensors: equal derivations lie at one address, whoever computed them."""
-
-    kind: str = Field(pattern=r"^[a-z_]+$")
-    """What they are, such as `embeddings`."""
-    corpus: str = Field(pattern=DIGEST)
-    """Digest of the split whose rows they are of."""
-    made_by: dict[str, JsonValue]
-    """All that decides their values: digests of weights, which layers, which precision, a version of the code."""
-    rows_per_shard: int = Field(default=16, gt=0)
-    """A shard is put together in memory."""
-
-    def address(self, store: str) -> str:
-        """Where they lie."""
-        return storage.join(storage.normal(store), "derived", f"{self.kind}-{self.digest()[:12]}")
 
 
 class Member(Schema):

@@ -160,6 +160,7 @@ def _system(name: str, address: str, corpus: Readable) -> System:
         kind=model.config.kind,
         seeds=seeds,
         corpus=known,
+        remarks=model.remarks(),
     )
 
 

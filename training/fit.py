@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
@@ -28,6 +29,7 @@ from simulation.errors import BudgetSpent, UnmuffleError
 from simulation.storage import arrow, exists, join, normal, read, replace
 from simulation.virtual import open_corpora
 from training.batches import Batches, share
+from training.beside import size
 from training.best import Best, refuse_other_figures
 from training.checkpoint import CONFIG, WEIGHTS, commit_version, refuse_other_content, version_record
 from training.halt import Reason, Stopped, heed_sigterm
@@ -38,6 +40,7 @@ from training.pieces import Mixtures
 from training.profile import ComputeProfile
 from training.progress import Progress
 from training.recipe import Recipe
+from training.run import maker_of
 from training.watch import Commits, Log, Row, Watch
 from training.worker import Errand, identity, work
 
@@ -95,6 +98,7 @@ def fit(
     corpora = open_corpora(corpus, corpus_digest)
     plan_digest = corpora["train"].record.plan_digest
     refuse_what_cannot_begin(recipe, profile, corpora)
+    say_what_is_stored(recipe, corpora)
     watch = Watch(join(run, "logged.json"), log, progress)
     apart = profile.validation == "apart"
     errand = Errand(
@@ -132,6 +136,15 @@ def refuse_what_cannot_begin(recipe: Recipe, profile: ComputeProfile, corpora: M
     share(train.indices(0), rank=0, world=profile.most_workers)
     if recipe.keep_best is not None:
         refuse_other_figures(recipe.keep_best, FIGURES)
+
+
+def say_what_is_stored(recipe: Recipe, corpora: Mapping[str, Mixtures]) -> None:
+    """How much room tensors beside the corpus will take, before any is made; nothing where a recipe stores none."""
+    with torch.device("meta"):
+        maker = maker_of(recipe.model_copy(update={"begins_with": None}))
+    if maker is not None and maker.stored:
+        sizes = ", ".join(f"{split} {size(maker, corpora[split])}" for split in ("train", "valid"))
+        logger.warning("What stands beside the rows takes room in the store, unless it is there: %s.", sizes)
 
 
 def release(errand: Errand, checkpoint: str, facts: dict[str, Any], address: str) -> None:

@@ -40,8 +40,11 @@ def validate(run: Run, valid: Iterable[Batch], device: torch.device) -> dict[str
     with torch.compiler.set_stance("force_eager"):  # each mixture has a length of its own
         for batch in valid:
             noisy, clean = batch.noisy.to(device), batch.clean.to(device)
-            after, before = si_sdr_db(learner.model(noisy), clean), si_sdr_db(noisy, clean)
-            rows.append(torch.stack([learner(noisy, clean).total, after, after - before]).double().cpu())
+            beside = {name: each.to(device) for name, each in batch.beside.items()}
+            with learner.told(beside):
+                after, before = si_sdr_db(learner.model(noisy), clean), si_sdr_db(noisy, clean)
+            total = learner(noisy, clean, beside=beside).total
+            rows.append(torch.stack([total, after, after - before]).double().cpu())
     run.learner.train()
     figures = dict(zip(FIGURES, torch.cat(rows, dim=1).mean(1).tolist(), strict=True))
     if wrong := [f"{name} = {value}" for name, value in figures.items() if not math.isfinite(value)]:

@@ -4,8 +4,10 @@ A row in quarantine is stood in for by the next row that is not, counting round.
 a rendered corpus, which knows its quarantine, and for a virtual one, which meets it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -69,6 +71,8 @@ class Piece(NamedTuple):
     clean: NDArray[np.float32]
     bad: dict[int, str]
     """Rows in quarantine that were met on the way, and why."""
+    beside: Mapping[str, NDArray[Any]] = MappingProxyType({})
+    """What stands beside this piece, by name, where the corpus has something: see `training.beside`."""
 
 
 def pieces(corpus: Mixtures, items: list[Item], seed: int, samples: int) -> list[Piece]:
@@ -80,8 +84,20 @@ def _piece(corpus: Mixtures, item: Item, seed: int, samples: int) -> Piece:
     name, mixture, bad = take(corpus, item.index)
     spare = max(0, len(mixture.noisy) - samples)
     start = int(np.random.default_rng((seed, item.epoch, item.index)).integers(spare, endpoint=True))
+    start -= start % (mixture.beside.grid if hasattr(mixture, "beside") else 1)
     noisy, clean = (_filled(side[start : start + samples], samples) for side in (mixture.noisy, mixture.clean))
-    return Piece(name, noisy, clean, bad)
+    return Piece(name, noisy, clean, bad, beside(mixture, start, samples))
+
+
+def beside(mixture: Any, start: int, samples: int) -> dict[str, NDArray[Any]]:
+    """What stands beside a piece of a mixture; nothing, for most corpora.
+
+    A mixture may have an attribute `beside` with `piece(start, samples)`, named arrays or tensors on the CPU, and with
+    `grid`: pieces begin at a multiple of so many samples.
+    """
+    if not hasattr(mixture, "beside"):
+        return {}
+    return {name: np.asarray(each) for name, each in mixture.beside.piece(start, samples).items()}
 
 
 def _filled(part: NDArray[np.floating], samples: int) -> NDArray[np.float32]:

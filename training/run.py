@@ -7,6 +7,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.beginnings import check_beginnings, take_over
+from training.derivation import Maker
 from training.descent import Descent
 from training.models import Enhancer
 from training.objectives import MODEL, Learner
@@ -92,6 +93,17 @@ class Run:
             descent.resume(state["descents"][phase])
         self.tally.resume(state["tally"])
         self.step, self.history = state["step"], state["history"]
+
+
+def maker_of(recipe: Recipe, device: torch.device | None = None) -> Maker | None:
+    """What makes the tensors that the objective wants beside each row, from the weights that a run begins with."""
+    if not recipe.objective.wants_beside():
+        return None
+    torch.manual_seed(recipe.seed)
+    model = recipe.model.build()
+    if recipe.begins_with is not None:
+        take_over(model, recipe.begins_with)
+    return recipe.objective.build().maker(model.to(device))
 
 
 def averaged(model: Enhancer, decay: float | None) -> AveragedModel | None:

@@ -6,6 +6,7 @@ of their step, hence once its checkpoint is committed.
 
     <run>/samples/inputs/<row>-noisy.wav, <row>-clean.wav       the same at every step
     <run>/samples/step-<step>/<row>-enhanced.wav, <row>.png     the output; noisy, enhanced and clean as spectrograms
+    <run>/samples/step-<step>/<row>-<what>.png                  what networks show of their inside (`Enhancer.pictures`)
 """
 
 import io
@@ -48,9 +49,12 @@ def samples(model: Enhancer, valid: Iterable[Batch], step: int) -> Files:
         for batch in islice(valid, ROWS):
             heard = round(EXCERPT_S * model.sample_rate)
             noisy, clean = batch.noisy[:1, :heard], batch.clean[:1, :heard]
-            enhanced = model(noisy.to(device)).cpu()
+            with model.told({name: each[:1].to(device) for name, each in batch.beside.items()}):
+                enhanced = model(noisy.to(device)).cpu()
+                inside = model.pictures(noisy.to(device))
             tracks = {name: each[0].numpy() for name, each in zip(TRACKS, (noisy, enhanced, clean), strict=True)}
             files |= _files(batch.ids[0], tracks, model.sample_rate, step)
+            files |= {f"{_folder(step)}/{batch.ids[0]}-{name}.png": png for name, png in inside.items()}
     model.train(training)
     return files
 

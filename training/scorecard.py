@@ -46,6 +46,8 @@ class System(Schema):
     """Sampling seeds; more than one for a stochastic system, whose scores are averaged over them, row by row."""
     corpus: Acquaintance | None = None
     """What it has to do with the corpus of this scorecard; None for a baseline, and where its record does not say."""
+    remarks: tuple[str, ...] = ()
+    """What a reader of its scores should know, a sentence each (`Enhancer.remarks`)."""
 
 
 class MetricNote(Schema):

@@ -58,8 +58,9 @@ class Steps:
         for cut in cuts:
             with nullcontext() if cut is cuts[-1] else unshared(learner):
                 noisy, clean = (each.to(seat.device, non_blocking=True) for each in (cut.noisy, cut.clean))
+                beside = {name: each.to(seat.device, non_blocking=True) for name, each in cut.beside.items()}
                 with autocast(recipe, seat.device):
-                    found.append(learner(noisy, clean, phase))
+                    found.append(learner(noisy, clean, phase, beside))
                 descent.backward(found[-1].total.sum() * (seat.world / recipe.batch_size))
         return Losses.joined(found)
 
@@ -70,7 +71,12 @@ def pieces(batch: Batch, count: int) -> list[Batch]:
     count = min(count, items)
     edges = [place * items // count for place in range(count + 1)]
     cuts = [slice(*cut) for cut in pairwise(edges)]
-    return [Batch(batch.noisy[cut], batch.clean[cut], batch.ids[cut]) for cut in cuts]
+    return [
+        Batch(
+            batch.noisy[cut], batch.clean[cut], batch.ids[cut], {name: each[cut] for name, each in batch.beside.items()}
+        )
+        for cut in cuts
+    ]
 
 
 def distributed(run: Run, phase: str, seat: Seat) -> nn.Module:

@@ -14,11 +14,13 @@ import torch
 
 from simulation.virtual import open_corpora
 from training.batches import Batch, Batches
+from training.beside import accompanied
 from training.best import FIGURE, Best
 from training.checkpoint import version_files, weights_bytes
 from training.loop import Run, validate
 from training.objectives import Learner
 from training.recipe import Recipe
+from training.run import maker_of
 from training.samples import keep_samples
 
 Figures = dict[str, float]
@@ -109,7 +111,9 @@ class Validator:
     def __init__(self, examined: Examined, threads: int) -> None:
         torch.set_num_threads(threads)
         self.examined, self.run = examined, Run(examined.recipe)
-        corpus = open_corpora(examined.corpus, examined.corpus_digest)["valid"]
+        corpora = {"valid": open_corpora(examined.corpus, examined.corpus_digest)["valid"]}
+        store = examined.run.rpartition("/runs/")[0]
+        corpus = accompanied(corpora, maker_of(examined.recipe), store)["valid"]
         self.valid = list(Batches(corpus, examined.recipe).whole(examined.recipe.validation_items))
 
     def figures(self, step: int, snapshot: bytes) -> Figures:

@@ -6,6 +6,7 @@ weights. A process that dies leaves no file outside the store.
 """
 
 import io
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -17,13 +18,14 @@ from typing import Any
 import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointUploadMode
-from ray.train.collective import broadcast_from_rank_zero
+from ray.train.collective import barrier, broadcast_from_rank_zero
 from ray.train.torch import get_device
 
 from simulation import storage
 from simulation.errors import BadSetting, CheckpointIncompatible, Superseded, TrainingDiverged, UnmuffleError
 from simulation.virtual import open_corpora
 from training.batches import READERS, Batch, Batches
+from training.beside import accompanied
 from training.checkpoint import (
     refuse_other_content,
     state_from_bytes,
@@ -37,7 +39,10 @@ from training.lineage import LINEAGE, Lineage
 from training.loop import Progress, Run, Seat, train
 from training.profile import Budget
 from training.recipe import Recipe
+from training.run import maker_of
 from training.validation import Apart, Examined, Inside
+
+logger = logging.getLogger(__name__)
 
 STATE = "training.pt"
 
@@ -100,7 +105,7 @@ def trained(errand: Errand, meter: Meter) -> Stopped | None:
     torch.set_num_threads(errand.threads)
     context = ray.train.get_context()
     seat = Seat(context.get_world_rank(), context.get_world_size(), get_device())
-    corpora = open_corpora(errand.corpus, errand.corpus_digest)
+    corpora = learnt_from(errand, seat)
     batches = Noted(corpora["train"], errand.recipe, max(READERS, errand.threads))
     valid = Batches(corpora["valid"], errand.recipe).whole(errand.recipe.validation_items)
     listens = seat.rank == 0 and errand.validator_cpus is None
@@ -112,6 +117,20 @@ def trained(errand: Errand, meter: Meter) -> Stopped | None:
         run, batches, list(valid) if listens else (), seat, reporter.save, reporter.tell, reporter.begin, reporter.stop
     )
     return reporter.stopped
+
+
+def learnt_from(errand: Errand, seat: Seat) -> dict[str, Any]:
+    """The splits that training reads, with what the recipe wants beside their rows; all workers together."""
+    corpora = open_corpora(errand.corpus, errand.corpus_digest)
+    return accompanied(
+        {split: corpora[split] for split in ("train", "valid")},
+        maker_of(errand.recipe, seat.device),
+        errand.run.rpartition("/runs/")[0],
+        rank=seat.rank,
+        world=seat.world,
+        barrier=barrier,
+        say=logger.info,
+    )
 
 
 class Noted(Batches):

@@ -14,11 +14,15 @@ def enhance(
     out: Annotated[Path, typer.Option(help="Folder for the enhanced files.")],
     model: Annotated[str, typer.Option(help="champion, dm/3, or the address of a version's folder.")] = "champion",
     use: UseOption = "denoise-16k",
+    contrast: Annotated[
+        bool,
+        typer.Option("--contrast", help="Raise the contrast of the speech bands afterwards (PESQ up, SI-SDR down)."),
+    ] = False,
 ) -> None:
     """Enhance files: any length, rate and channel count in, the same out."""
     from pipelines.judge import enhance_with
 
-    result = enhance_with(model, use, inputs, out)
+    result = enhance_with(model, use, inputs, out, contrast)
     say(str(result))
     raise typer.Exit(result.exit_code)
 

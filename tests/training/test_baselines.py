@@ -5,7 +5,8 @@ import pytest
 
 from simulation import audio
 from simulation.corpora.sample import SAMPLE
-from training.baselines import BASELINES, MeanSpectrumFill, contrast_stretching
+from training.baselines import BASELINES, MeanSpectrumFill
+from training.contrast import stretch
 from training.metrics import METRICS
 
 RATE = 16_000
@@ -22,7 +23,7 @@ def noisy_speech() -> tuple[np.ndarray, np.ndarray]:
 def test_contrast_stretching_alone_raises_pesq_and_leaves_intelligibility() -> None:
     """Without removing any noise it gains what a network has to be better than."""
     clean, noisy = noisy_speech()
-    stretched = contrast_stretching(noisy, RATE)
+    stretched = stretch(noisy, RATE)
     gain = {name: METRICS[name].score(clean, stretched, RATE) - METRICS[name].score(clean, noisy, RATE)
             for name in ("pesq", "stoi")}  # fmt: skip
     assert gain["pesq"] > 0.02 and abs(gain["stoi"]) < 0.02
@@ -32,7 +33,7 @@ def test_contrast_stretching_alone_raises_pesq_and_leaves_intelligibility() -> N
 def test_contrast_stretching_depends_on_level() -> None:
     """The stretching is that of log(1 + |X|): next to nothing but a gain for soft audio, more for loud."""
     _, noisy = noisy_speech()
-    soft, loud = (contrast_stretching((gain * noisy).astype(np.float32), RATE) / gain for gain in (1e-3, 1.0))
+    soft, loud = (stretch((gain * noisy).astype(np.float32), RATE) / gain for gain in (1e-3, 1.0))
     assert np.sqrt(np.mean((soft - loud) ** 2) / np.mean(loud**2)) > 0.05
 
 

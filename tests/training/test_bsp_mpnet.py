@@ -391,3 +391,36 @@ def test_a_random_ssl_model_is_named_as_such() -> None:
     assert isinstance(smoke.model, BspMpnet.Config) and smoke.model.ssl.source is None
     assert "random" in smoke.name and "random" in smoke.network
     assert smoke.model.build()(speech(4000, 1).float()).isfinite().all()
+
+
+# ---- what is to be seen and said
+
+
+def test_the_picture_has_the_layer_weights_and_the_masks_of_both_paths() -> None:
+    """It changes when a layer weight does, and when a mask does; without a phase path there is one row of each."""
+    model = network()
+    pictures = [model.pictures(speech())["layers-and-masks"]]
+    for change in (model.magnitude.separation.weights, model.magnitude.decoder.last.bias):
+        with torch.no_grad():
+            change[0] += 2.0
+        pictures.append(model.pictures(speech())["layers-and-masks"])
+    assert all(png.startswith(b"\x89PNG") for png in pictures) and len(set(pictures)) == 3
+    assert network(phase_path=False).pictures(speech())["layers-and-masks"] != pictures[0]
+
+
+def test_scores_of_a_stretched_output_say_so() -> None:
+    """And of an SSL model that learnt nothing; neither where it does not hold."""
+    said = " ".join(network(fine_tuning="frozen").remarks())
+    assert "SI-SDR" in said and "contrast_stretching" in said and "a wavlm of 2 layers of 8, has random weights" in said
+    quiet = network(stretched=False, layer_weights="fixed", fine_tuning="frozen", ssl={"source": "somebody/wavlm"})
+    assert quiet.remarks() == ()
+
+
+def test_layer_weights_that_are_all_alike_are_flagged_path_by_path() -> None:
+    """Both after no step; after some on the magnitude's side, the phase's alone."""
+    model = network(stretched=False)
+    assert [each.split()[1] for each in model.remarks()] == ["magnitude", "phase"]
+    with torch.no_grad():
+        model.magnitude.separation.weights[0] += 0.5
+    (said,) = model.remarks()
+    assert "phase path weighs all layers of the SSL model alike (the largest 1.000" in said

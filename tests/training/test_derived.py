@@ -10,7 +10,8 @@ import torch
 
 from simulation import storage
 from simulation.errors import BadAudio, CorpusDamaged, CorpusIncomplete, NotReproducible
-from training.derived import Derivation, Derived, Tensors, derive
+from training.derivation import Derivation, Tensors
+from training.derived import Derived, derive
 
 ROWS = 7
 DERIVATION = Derivation(kind="sums", corpus="0" * 64, made_by={"version": 1}, rows_per_shard=3)

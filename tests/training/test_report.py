@@ -142,6 +142,19 @@ def test_the_champion_is_never_its_own_challenger() -> None:
     assert (contest(card).challenger, contest(card).opponent, contest(card).against) == ("gru/1", "dm/3", "dm/3")
 
 
+def test_what_a_reader_should_know_of_a_network_stands_beside_its_scores() -> None:
+    """With the name of the system; a network without remarks has none."""
+    scores = scores_of(GAINS)
+    card = card_of(scores)
+    remarked = card.systems[2].model_copy(update={"remarks": ("its SSL model has random weights",)})
+    cards = (card, card.model_copy(update={"systems": (*card.systems[:2], remarked)}))
+    chosen = picks(card, scores)
+    examples = {row: heard(row) for row in rows_of(chosen)}
+    pages = [render(each, scores, chosen, examples).decode() for each in cards]
+    sentence = '<p class="soft remark">dm/3: its SSL model has random weights.</p>'
+    assert [sentence in page for page in pages] == [False, True]
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 5])
 def test_few_rows_are_shown_once(rows: int) -> None:
     """Best and worst never overlap, and a single row is shown."""

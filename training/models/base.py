@@ -3,7 +3,9 @@
 Serving, metrics and objectives rely on nothing else. How a network learns is an objective's business.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -60,6 +62,9 @@ class Enhancer(nn.Module):
     """True: `forward` draws from torch's generator, so that the same input has many outputs; an evaluation then scores
     several of them."""
 
+    beside: Mapping[str, Tensor] = MappingProxyType({})
+    """What a corpus holds beside the waveforms of this batch, [batch, ...] by name; see `training.beside`."""
+
     compiled_methods: tuple[str, ...] = ("estimate",)
     """What `compile` compiles: the methods in which objectives spend their time."""
 
@@ -103,6 +108,23 @@ class Enhancer(nn.Module):
         The longest prefix that fits counts; without one the factor is 1.
         """
         return {}
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of its scores should know of this network and its weights, a sentence each; most have none."""
+        return ()
+
+    def pictures(self, noisy: Float[Tensor, "batch samples"]) -> dict[str, bytes]:
+        """PNG by name: what is to be seen inside the network while it hears this; most show nothing."""
+        return {}
+
+    @contextmanager
+    def told(self, beside: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within, the network finds these in `beside`."""
+        self.beside = dict(beside)
+        try:
+            yield
+        finally:
+            self.beside = {}
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """As torch's, but for `compiled_methods`. Names in the state stay as they are; copies are not compiled."""

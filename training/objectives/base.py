@@ -4,6 +4,9 @@ An objective sees the network itself, so that it may use its parts, a teacher be
 has one phase for each group of parameters that learns by itself: most objectives have one, adversarial ones two.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -11,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from simulation.schema import Schema
+from training.derivation import Maker
 from training.models.base import Enhancer
 
 PerItem: TypeAlias = Float[Tensor, " batch"]
@@ -50,6 +54,10 @@ class ObjectiveConfig(Schema):
         """Addresses of the versions that it learns from: teachers."""
         return []
 
+    def wants_beside(self) -> bool:
+        """Whether its objective has a `maker`, without building it."""
+        return False
+
 
 class Objective(nn.Module):
     """A way of learning.
@@ -59,6 +67,9 @@ class Objective(nn.Module):
     values. In evaluation mode, losses change nothing: validation asks for them too. Networks may run under autocast;
     what is measured on their outputs is kept out of it (`without_autocast`).
     """
+
+    beside: Mapping[str, Tensor] = MappingProxyType({})
+    """What the corpus holds beside the waveforms of this batch, [batch, ...] by name: see `maker`."""
 
     phases: tuple[str, ...] = (MODEL,)
     """What learns in each step, in this order; adversarial: ("judge", "model")."""
@@ -76,9 +87,18 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def maker(self, model: Enhancer) -> Maker | None:
+        """Makes what is wanted beside each row, out of what a fresh run begins with; None: nothing is wanted."""
+        return None
+
     def trained(self, model: Enhancer, phase: str) -> list[nn.Parameter]:
-        """What learns in a phase: the model's parameters in "model", the objective's own in any other."""
-        return list(model.parameters() if phase == MODEL else self.parameters())
+        """What learns in a phase: the model's parameters in "model", the objective's own in any other; with the model's
+        where there is no other."""
+        own = list(self.parameters()) if phase != MODEL or self.phases == (MODEL,) else []
+        return [*model.parameters(), *own] if phase == MODEL else own
+
+    def meet(self, model: Enhancer) -> None:
+        """Told which network is to learn, before anything does; a second time of no effect."""
 
     def step_begins(self, step: int) -> None:
         """Told before each step, counted from 0; of no effect unless an objective keeps time."""
@@ -94,9 +114,25 @@ class Learner(nn.Module):
         super().__init__()
         self.model = model
         self.objective = objective
+        objective.meet(model)
 
     def forward(
-        self, noisy: Float[Tensor, "batch samples"], clean: Float[Tensor, "batch samples"], phase: str = MODEL
+        self,
+        noisy: Float[Tensor, "batch samples"],
+        clean: Float[Tensor, "batch samples"],
+        phase: str = MODEL,
+        beside: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Losses:
         """Losses of each item in a phase."""
-        return self.objective.losses(self.model, noisy, clean, phase)
+        with self.told(beside):
+            return self.objective.losses(self.model, noisy, clean, phase)
+
+    @contextmanager
+    def told(self, beside: Mapping[str, Tensor]) -> Iterator[None]:
+        """Within, network and objective find these tensors in their attribute `beside`."""
+        self.objective.beside = dict(beside)
+        try:
+            with self.model.told(beside):
+                yield
+        finally:
+            self.objective.beside = {}

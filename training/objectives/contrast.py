@@ -9,10 +9,13 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from simulation.errors import BadSetting
+from training.embeddings import Embeddings
 from training.models.base import Enhancer, Polar
 from training.models.bsp_mpnet import BspMpnet
+from training.models.bsp_mpnet.inside import SATURATED
 from training.models.bsp_mpnet.network import Masked
 from training.models.bsp_mpnet.rema import MASK_CEILING
+from training.models.bsp_mpnet.ssl import SslModel
 from training.models.layers import without_autocast
 from training.objectives.base import MODEL, Losses, Objective, ObjectiveConfig, PerItem
 from training.objectives.terms import (
@@ -24,8 +27,6 @@ from training.objectives.terms import (
     time_distance,
 )
 
-SATURATED = 0.02
-"""A mask nearer than this to 0 or to 2 has stopped to learn."""
 MAGNITUDE_FLOOR = 1e-9
 
 
@@ -55,6 +56,11 @@ class Contrast(Objective):
         complex: float = Field(default=0.0, ge=0)
         consistency: float = Field(default=0.0, ge=0)
         time: float = Field(default=0.0, ge=0)
+        embeddings: Literal["piece", "whole", "stored"] = "piece"
+        """What a frozen SSL model hears: the piece that is learnt from, in the step; the whole row, each time that it
+        is read; or that once, into the store. The last two give the same numbers, as whole recordings do."""
+        stored_precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+        """Of embeddings in the store."""
 
         @model_validator(mode="after")
         def _weighs_something(self) -> "Contrast.Config":
@@ -65,6 +71,10 @@ class Contrast(Objective):
         def build(self) -> "Contrast":
             """The objective."""
             return Contrast(self)
+
+        def wants_beside(self) -> bool:
+            """Embeddings of whole rows."""
+            return self.embeddings != "piece"
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -89,6 +99,18 @@ class Contrast(Objective):
             terms = list(self._terms(model, masked, wanted, clean.shape[-1]))
             total = torch.stack([weight * distance for _, weight, distance in terms]).sum(0)
             return Losses(total, {name: distance for name, _, distance in terms} | health(model, masked))
+
+    def maker(self, model: Enhancer) -> Embeddings | None:
+        """Of embeddings of whole rows; BadSetting where the SSL model learns, or there is none."""
+        config = self.config
+        if not config.wants_beside():
+            return None
+        if not isinstance(model, BspMpnet) or not isinstance(model.ssl, SslModel) or not model.frozen:
+            raise BadSetting(
+                f"embeddings = {config.embeddings!r} wants what a frozen SSL model says of whole rows, and this one "
+                "learns, or there is none. Set fine_tuning to 'frozen' in the model, or embeddings to 'piece'."
+            )
+        return Embeddings(model.ssl, config.embeddings == "stored", config.stored_precision)
 
     def _terms(
         self, model: BspMpnet, masked: Masked, wanted: Polar, samples: int

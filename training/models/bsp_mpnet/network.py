@@ -5,12 +5,13 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from training.contrast import BAND_EDGES, contrast_weights
 from training.models.base import Enhancer, Estimate, ModelConfig, Polar
+from training.models.bsp_mpnet.inside import EQUAL, STRETCHED, alike, contrast, picture, untaught
 from training.models.bsp_mpnet.rema import Rema
 from training.models.bsp_mpnet.ssl import Separation, Ssl, aligned
 from training.models.layers import at_least_single, without_autocast
@@ -126,6 +127,11 @@ class BspMpnet(Enhancer):
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(not name.startswith(STILL[config.fine_tuning]))
 
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of the SSL model learns."""
+        return self.config.fine_tuning == "frozen"
+
     def forward(self, noisy: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch samples"]:
         """Enhanced waveforms, stretched."""
         return self.masked(noisy).enhanced
@@ -138,15 +144,24 @@ class BspMpnet(Enhancer):
         """The enhanced waveform, the spectrum that it was made from, and the masks."""
         with without_autocast(noisy):
             heard = self.analysed(noisy)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.fine_tuning != "frozen"):
-            layers_NBSD = self.ssl(noisy)
-        mask_BTF = self.magnitude(heard.magnitude.mT, layers_NBSD)
-        turn_BTF = None if self.phase is None else self.phase(heard.phase.mT, layers_NBSD)
+        embedded = self.embedded(noisy)
+        mask_BTF = self.magnitude(heard.magnitude.mT, *embedded)
+        turn_BTF = None if self.phase is None else self.phase(heard.phase.mT, *embedded)
         with without_autocast(noisy):
             magnitude = (at_least_single(mask_BTF).mT * heard.magnitude).clamp(max=CEILING)
             found = Polar(magnitude, heard.phase if turn_BTF is None else self._turned(heard.phase, turn_BTF))
             enhanced = self.synthesised(found, noisy.shape[-1])
         return Masked(enhanced, found, mask_BTF, turn_BTF)
+
+    def embedded(self, noisy: Float[Tensor, "batch samples"]) -> tuple[Tensor, Tensor | None]:
+        """The SSL model's layers [layers, batch, ssl_frames, features], and where in them the waveforms start.
+
+        They are those that the corpus holds beside the waveforms, where it does (`training.embeddings`).
+        """
+        if self.beside:
+            return self.beside["layers"].permute(2, 0, 1, 3), self.beside["start"]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self.ssl(noisy), None
 
     def analysed(self, waveform: Float[Tensor, "batch samples"]) -> Polar:
         """Stretched logarithmic magnitude, and phase."""
@@ -164,6 +179,30 @@ class BspMpnet(Enhancer):
         turned = phase_BFT + math.pi * (mask_BFT - 1)
         return turned - 2 * math.pi * (turned / (2 * math.pi)).round()
 
+    @property
+    def paths(self) -> "dict[str, MaskPath]":
+        """By name; there may be no phase path."""
+        return {"magnitude": self.magnitude} | ({} if self.phase is None else {"phase": self.phase})
+
+    def remarks(self) -> tuple[str, ...]:
+        """That its output is stretched, that its SSL model learnt nothing, and which path weighs all layers alike."""
+        config = self.config
+        learnt = {} if config.layer_weights == "fixed" else {name: each.separation for name, each in self.paths.items()}
+        return (
+            *((STRETCHED,) if config.stretched else ()),
+            *((untaught(config.ssl),) if self.frozen and config.ssl.source is None else ()),
+            *(alike(name, each) for name, each in learnt.items() if contrast(each) < EQUAL),
+        )
+
+    def pictures(self, noisy: Float[Tensor, "batch samples"]) -> dict[str, bytes]:
+        """Layer weights and masks."""
+        masked = self.masked(noisy)
+        masks = {"magnitude": masked.magnitude_mask, "phase": masked.phase_mask}
+        separations = {name: path.separation for name, path in self.paths.items()}
+        return {
+            "layers-and-masks": picture(separations, {name: mask for name, mask in masks.items() if mask is not None})
+        }
+
     def learning_rate_scales(self) -> dict[str, float]:
         """Of the SSL model, or of the part of it that learns."""
         still = dict.fromkeys(STILL[self.config.fine_tuning], 0.0)
@@ -172,7 +211,7 @@ class BspMpnet(Enhancer):
     def train(self, mode: bool = True) -> "BspMpnet":
         """Training mode, but for an SSL model that is frozen: its features shall not be drawn by lot."""
         super().train(mode)
-        if self.config.fine_tuning == "frozen":
+        if self.frozen:
             self.ssl.eval()
         return self
 
@@ -194,10 +233,11 @@ class MaskPath(nn.Module):
         self,
         x_BTF: Float[Tensor, "batch frames bins"],
         layers_NBSD: Float[Tensor, "layers batch ssl_frames features"],
+        start_B: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch frames bins"]:
         """The mask."""
         coarse_BTF = self.encoder(x_BTF[:, None])[:, 0]
-        told_BTD = aligned(self.separation(layers_NBSD), x_BTF.shape[1], self.hop_size)
+        told_BTD = aligned(self.separation(layers_NBSD), x_BTF.shape[1], self.hop_size, start_B)
         return self.decoder(torch.cat([coarse_BTF, told_BTD], dim=-1))
 
 

@@ -7,8 +7,8 @@ come through `training.models.bsp_mpnet.pretrained`; what is built here has rand
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
-from pydantic import Field, JsonValue
+from jaxtyping import Float, Int
+from pydantic import Field, JsonValue, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,6 +30,8 @@ class Ssl(Schema):
     """absent: zeros in its place, at equal size of all around it. The ablation without SSL, and how that is counted."""
     width: int = Field(default=768, gt=0)
     layers: int = Field(default=12, gt=0)
+    weighed: tuple[int, ...] | None = None
+    """Which of the layers are weighed, counted from the first; None: all."""
     architecture: dict[str, JsonValue] = Field(default_factory=dict)
     """Further settings of transformers' configuration of the kind, as its `config.json` has them."""
     normalise: bool = False
@@ -41,10 +43,21 @@ class Ssl(Schema):
     licence: str = "unknown"
     """Of these weights."""
 
+    @model_validator(mode="after")
+    def _weighs_layers_that_are_there(self) -> "Ssl":
+        if self.weighed is not None and (not self.weighed or not set(self.weighed) <= set(range(self.outputs))):
+            raise ValueError(f"weighed {list(self.weighed)} must name some of the layers 0 to {self.outputs - 1}")
+        return self
+
+    @property
+    def outputs(self) -> int:
+        """How many layers may be weighed: their outputs, and of WavLM also what goes into the first one."""
+        return self.layers if self.kind == "data2vec" else self.layers + 1
+
     @property
     def features(self) -> int:
-        """How many layers are weighed: their outputs, and of WavLM also what goes into the first one."""
-        return self.layers if self.kind == "data2vec" else self.layers + 1
+        """How many layers are weighed."""
+        return self.outputs if self.weighed is None else len(self.weighed)
 
     def build(self) -> nn.Module:
         """The model, with random weights."""
@@ -77,8 +90,8 @@ class SslModel(nn.Module):
             noisy = (noisy - noisy.mean(-1, True)) / (noisy.var(-1, keepdim=True, correction=0) + VARIANCE_FLOOR).sqrt()
         filled = functional.pad(noisy, (0, max(0, FIELD - noisy.shape[-1])))
         found = self.network(filled, output_hidden_states=True)
-        layers = [*found.hidden_states[:-1], found.last_hidden_state]
-        return torch.stack(layers[-self.config.features :])
+        layers = [*found.hidden_states[:-1], found.last_hidden_state][-self.config.outputs :]
+        return torch.stack([layers[each] for each in self.config.weighed or range(len(layers))])
 
 
 class Absent(nn.Module):
@@ -124,15 +137,24 @@ class Separation(nn.Module):
 
 
 def aligned(
-    features_BSD: Float[Tensor, "batch ssl_frames features"], frames: int, hop_size: int
+    features_BSD: Float[Tensor, "batch ssl_frames features"],
+    frames: int,
+    hop_size: int,
+    start_B: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch frames features"]:
     """Features where the frames of a spectrum are centred, `hop_size` samples apart; linear between two.
 
-    Frame s of the SSL model lies around sample 320 s + 199.5. Repeating frames is right for hops of 160 only.
+    Frame s of the SSL model lies around sample 320 s + 199.5; the spectrum begins at sample `start` (None: 0).
+    Repeating frames is right for hops of 160 only.
     """
-    middle = (FIELD - 1) / 2
-    at = torch.arange(frames, device=features_BSD.device, dtype=torch.float64) * hop_size
-    at = ((at - middle) / STRIDE).clamp(0, features_BSD.shape[1] - 1)
-    before = at.long()
-    after = (before + 1).clamp(max=features_BSD.shape[1] - 1)
-    return torch.lerp(features_BSD[:, before], features_BSD[:, after], (at - before).to(features_BSD)[:, None])
+    batch, last = len(features_BSD), features_BSD.shape[1] - 1
+    start_B = torch.zeros(batch, dtype=torch.long, device=features_BSD.device) if start_B is None else start_B
+    at_BT = start_B[:, None] + torch.arange(frames, device=features_BSD.device) * hop_size
+    at_BT = ((at_BT.double() - (FIELD - 1) / 2) / STRIDE).clamp(0, last)
+    before_BT = at_BT.long()
+    share_BT1 = (at_BT - before_BT).to(features_BSD)[..., None]
+    before_BTD, after_BTD = (
+        features_BSD.gather(1, place_BT[..., None].expand(-1, -1, features_BSD.shape[2]))
+        for place_BT in (before_BT, (before_BT + 1).clamp(max=last))
+    )
+    return torch.lerp(before_BTD, after_BTD, share_BT1.expand_as(before_BTD))
