@@ -1623,8 +1623,8 @@ FAULTS = (
     Fault(
         "repeat frames of the SSL model instead of putting them where they belong",
         "training/models/bsp_mpnet/ssl.py",
-        "    at = ((at - middle) / STRIDE).clamp(",
-        "    at = (at / hop_size // 2).clamp(",
+        "((at_BT.double() - (FIELD - 1) / 2) / STRIDE).clamp(",
+        "(at_BT.double() / hop_size // 2).clamp(",
         "tests/training/test_bsp_mpnet.py::test_features_stand_where_the_frames_of_the_spectrum_do",
     ),
     Fault(
@@ -1637,7 +1637,7 @@ FAULTS = (
     Fault(
         "a frozen SSL model in training mode",
         "training/models/bsp_mpnet/network.py",
-        '        if self.config.fine_tuning == "frozen":\n            self.ssl.eval()\n',
+        "        if self.frozen:\n            self.ssl.eval()\n",
         "",
         "tests/training/test_bsp_mpnet.py::test_a_frozen_model_leaves_nothing_out_by_lot_while_the_rest_trains",
     ),
@@ -1661,6 +1661,48 @@ FAULTS = (
         '"partial": ("ssl.network.feature_extractor.",)',
         '"partial": ("ssl.network.nothing.",)',
         "tests/training/test_bsp_mpnet.py::test_fine_tuning_leaves_what_it_says_without_gradient",
+    ),
+    Fault(
+        "embeddings of a piece that stand where the row begins",
+        "training/embeddings.py",
+        "torch.tensor(start - first * STRIDE)",
+        "torch.tensor(0)",
+        "tests/training/test_embeddings.py::test_frames_of_a_piece_are_those_of_the_whole_row",
+    ),
+    Fault(
+        "listen to the valid split without what stands beside it",
+        "training/loop.py",
+        "with learner.told(beside):",
+        "with learner.told({}):",
+        "tests/training/test_embeddings.py::test_a_second_training_does_no_ssl_work",
+    ),
+    Fault(
+        "compute what the store has",
+        "training/derived.py",
+        "if each not in there)",
+        "if True)",
+        "tests/training/test_derived.py::test_what_is_there_is_not_computed_again",
+    ),
+    Fault(
+        "take whatever another writer left",
+        "training/derived.py",
+        "AGREEMENT = 0.01",
+        "AGREEMENT = 100.0",
+        "tests/training/test_derived.py::test_of_two_writers_the_first_counts_and_the_other_must_agree",
+    ),
+    Fault(
+        "layer weights that are all alike pass unnoticed",
+        "training/models/bsp_mpnet/inside.py",
+        "EQUAL = 1.02",
+        "EQUAL = 0.98",
+        "tests/training/test_bsp_mpnet.py::test_layer_weights_that_are_all_alike_are_flagged_path_by_path",
+    ),
+    Fault(
+        "remarks on a network that its scores come without",
+        "training/report.html.j2",
+        "{% for remark in system.remarks %}",
+        "{% for remark in [] %}",
+        "tests/training/test_report.py::test_what_a_reader_should_know_of_a_network_stands_beside_its_scores",
     ),
 )
 
