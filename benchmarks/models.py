@@ -2,35 +2,33 @@
 
 For every preset: seconds of processor and clock for one second of audio, forward (serving) and forward and backward
 (training, a batch of one), on one thread and on two, and the most memory of the process beyond what it held before;
-then the forward pass of one waveform of 2, 10 and 60 s, whole, since attention grows with the square. Each line is
-measured in a process of its own, after one pass to warm up. What would not fit into memory or time is not tried, and
-the line says why.
+then the same for one waveform of 2, 10 and 60 s, whole, since attention grows with the square. Each line is measured in
+a process of its own, after one second to warm up. Where memory or time does not suffice, the line says so. All presets
+take an hour or more: name some to measure in parts (`python -m benchmarks.models dm renet --threads 1`).
 """
 
 import argparse
 import json
-import multiprocessing
-import resource
+import os
+import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
+from serving.facts import ONE_THREAD
+from serving.network_costs import available_mb, leave_room, passes, why
 from training.models.presets import PRESETS
 
 LENGTHS_S = (2, 10, 60)
 THREADS = (1, 2)
+WHAT = ("forward", "forward and backward")
 PASSES = 3
-"""Timed ones; the fastest counts."""
-MOST_SECONDS = 120.0
-"""That one pass may take, as the pass before it foretells."""
-MEMORY_SHARE = 0.7
-"""Of what is available now that a pass may need, as the length before it foretells."""
-KILOBYTE = 1024
-MEGABYTE = 1024 * 1024
+"""Over one second, of which the fastest counts; longer ones are timed once."""
+MOST_SECONDS = 90.0
+"""That one pass may take."""
 
 
 class Line(NamedTuple):
@@ -54,6 +52,9 @@ class Line(NamedTuple):
 def main() -> int:
     """Measure and print."""
     arguments = parsed()
+    if arguments.one:
+        measure(*json.loads(arguments.one))
+        return 0
     lines: list[Line] = []
     for line in measurements(arguments.presets, arguments.lengths, arguments.threads):
         print(shown(line), file=sys.stderr, flush=True)
@@ -71,6 +72,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--lengths", nargs="*", type=int, default=list(LENGTHS_S), help="seconds, in rising order")
     parser.add_argument("--threads", nargs="*", type=int, default=list(THREADS))
     parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if unknown := set(arguments.presets) - set(PRESETS):
         parser.error(f"found {', '.join(sorted(unknown))}; expected some of {', '.join(PRESETS)}")
@@ -78,84 +80,57 @@ def parsed() -> argparse.Namespace:
 
 
 def measurements(presets: list[str], lengths: list[int], threads: list[int]) -> Iterator[Line]:
-    """All of them, the cheapest of a preset first."""
+    """All of them: a second with every number of threads, then the lengths with the most of them."""
     for preset in presets:
-        for what in ("forward", "forward and backward"):
-            for count in threads:
-                yield measured(preset, what, count, 1)
-        before: Line | None = None
-        for seconds in lengths:
-            reason = "" if before is None else foretold(before, seconds)
-            line = (
-                Line(preset, "forward", max(threads), seconds, None, None, None, reason)
-                if reason
-                else measured(preset, "forward", max(threads), seconds)
-            )
+        for what in WHAT:
+            lines = [measured(preset, what, count, 1) for count in threads]
+            yield from lines
+            yield from longer(lines[-1], lengths)
+
+
+def longer(before: Line, lengths: list[int]) -> Iterator[Line]:
+    """The same at other lengths, as far as time and memory allow."""
+    for seconds in lengths:
+        reason = foretold(before, seconds)
+        if reason:
+            yield Line(before.preset, before.what, before.threads, seconds, None, None, None, reason)
+        else:
+            line = measured(before.preset, before.what, before.threads, seconds)
             yield line
-            if line.took_s is not None:
-                before = line
+            before = line if line.took_s is not None else before
 
 
 def foretold(before: Line, seconds: int) -> str:
-    """Why a longer waveform is not tried: "" where it is. Memory and time grow by the square at worst."""
-    assert before.took_s is not None and before.peak_mb is not None
-    growth = (seconds / before.audio_s) ** 2
-    if before.peak_mb * growth > MEMORY_SHARE * available_mb():
-        least = before.peak_mb * seconds / before.audio_s / 1024
-        return f"{least:.0f} to {before.peak_mb * growth / 1024:.0f} GB, {available_mb() / 1024:.0f} GB are free"
+    """Why a longer waveform is not tried: "" where it is. Memory and time grow with the length at least."""
+    if before.took_s is None or before.peak_mb is None:
+        return before.reason
+    growth = seconds / before.audio_s
+    if before.peak_mb * growth > available_mb():
+        return f"at least {before.peak_mb * growth / 1000:.0f} GB, {available_mb() / 1000:.0f} GB are free"
     if before.took_s * growth > MOST_SECONDS:
-        return f"up to {before.took_s * growth:.0f} s, at most {MOST_SECONDS:.0f} s are given"
+        return f"at least {before.took_s * growth:.0f} s, {MOST_SECONDS:.0f} s are given"
     return ""
-
-
-def available_mb() -> float:
-    """Memory that is free or can be freed, and that a limit on this machine leaves."""
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(fields["MemAvailable"].split()[0]) * KILOBYTE / MEGABYTE
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and (most := limit.read_text().strip()) != "max":
-        free = min(free, (int(most) - int(used.read_text())) / MEGABYTE)
-    return free
 
 
 def measured(preset: str, what: str, threads: int, seconds: int) -> Line:
     """In a process of its own, whose memory is counted from its start."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=measure, args=(theirs, preset, what, threads, seconds))
-    process.start()
-    theirs.close()
+    words = [sys.executable, "-m", "benchmarks.models", "--one", json.dumps([preset, what, threads, seconds])]
+    environment = os.environ | dict.fromkeys(ONE_THREAD, str(threads))
     try:
-        figures: tuple[Any, ...] = ours.recv()
-    except EOFError:
-        figures = (None, None, None, "the process was ended by the system, for memory presumably")
-    process.join()
-    return Line(preset, what, threads, seconds, *figures)
+        done = subprocess.run(
+            words, env=environment, capture_output=True, text=True, timeout=2 * MOST_SECONDS, check=True
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        return Line(preset, what, threads, seconds, None, None, None, why(error))
+    return Line(preset, what, threads, seconds, *json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(answer: Any, preset: str, what: str, threads: int, seconds: int) -> None:
-    """What `measured` starts."""
+def measure(preset: str, what: str, threads: int, seconds: int) -> None:
+    """What `measured` starts; prints JSON."""
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    config = PRESETS[preset].config
-    empty = peak_mb()
-    model, learning = config.build(), what != "forward"
-    model.train(learning)
-    heard = 0.05 * torch.randn(1, seconds * config.sample_rate)
-    fastest = (float("inf"), float("inf"))
-    for _ in range(1 + (PASSES if seconds <= min(LENGTHS_S) else 1)):  # the first warms up
-        began, worked = time.perf_counter(), time.process_time()
-        with torch.set_grad_enabled(learning):
-            enhanced = model(heard)
-            if learning:
-                enhanced.square().mean().backward()
-        fastest = min(fastest, (time.perf_counter() - began, time.process_time() - worked))
-    answer.send((*fastest, peak_mb() - empty, ""))
-
-
-def peak_mb() -> float:
-    """Most memory that this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE / MEGABYTE
+    leave_room()
+    repeats = PASSES if seconds == 1 else 1
+    print(json.dumps(passes(PRESETS[preset].config, seconds, what != "forward", repeats)))
 
 
 def shown(line: Line) -> str:

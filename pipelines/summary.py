@@ -3,10 +3,12 @@
 import re
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipelines.answer import Answer, line, stacked, table
 from simulation import storage
+from simulation.errors import UnknownName
 from simulation.home import Home
 
 LISTED = 5
@@ -206,8 +208,8 @@ def _shares(cases: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in cases.items())
 
 
-def known_models(use: str) -> Answer:
-    """The registered versions of a use, with their aliases, and the networks that exist."""
+def known_models(use: str, names: Sequence[str] = ()) -> Answer:
+    """The registered versions of a use, with their aliases, and the networks that exist, or these of them."""
     from training.tracking import Tracking
 
     tracking = Tracking()
@@ -231,7 +233,7 @@ def known_models(use: str) -> Answer:
         (str(one["model"]), ", ".join(one["aliases"]), str(one["recipe"]), _cost(one["cost"]), str(one["gate"]))
         for one in data
     ]
-    networks = known_networks()
+    networks = known_networks(names)
     shown = stacked(table(use, ("model", "alias", "recipe", "cost", "gate"), rows), networks)
     return Answer({"versions": data, "networks": networks.data}, shown)
 
@@ -247,12 +249,23 @@ def _cost(tags: dict[str, float]) -> str:
     return ", ".join(parts)
 
 
-def known_networks() -> Answer:
-    """Networks at the sizes they were published in: parameters and MACs, theirs and ours; causal; latency."""
+def known_networks(names: Sequence[str] = ()) -> Answer:
+    """These networks, or all, at the sizes they were published in: size and cost, theirs and ours; what was measured.
+
+    Raises UnknownName.
+    """
+    from serving.network_costs import SECONDS, NetworkCost, known
     from training.counting import facts
     from training.models.presets import PRESETS
 
-    data = {name: facts(preset) for name, preset in PRESETS.items()}
+    for name in names:
+        if name not in PRESETS:
+            raise UnknownName("network", name, PRESETS)
+    costs, unmeasured = known(Home.current()), NetworkCost(settings="", machine="")
+    data = {
+        name: facts(PRESETS[name]) | costs.get(name, unmeasured).model_dump(exclude={"settings"})
+        for name in names or PRESETS
+    }
     rows = [
         (
             name,
@@ -260,12 +273,32 @@ def known_networks() -> Answer:
             one["published_parameters"],
             f"{one['gmacs_per_s']:.2f}",
             _figure(one["published_gmacs_per_s"]),
-            f"{one['latency_ms']:.1f} ms" if one["causal"] else "all of it",
+            "yes" if one["causal"] else "no",
+            f"{one['latency_ms']:.1f}" if one["causal"] else "",
+            _figure(one["real_time_factor"]) or "-",
+            "-" if one["peak_memory_mb"] is None else f"{one['peak_memory_mb']:,.0f}",
         )
         for name, one in data.items()
     ]
-    columns = ("network", "parameters", "published", "GMAC/s", "published", "latency")
-    return Answer(data, table("networks (GMAC per second of audio, for 1 s)", columns, rows))
+    columns = ("network", "parameters", "published", "GMAC/s", "published", "causal", "latency, ms", "RTF", "MB")
+    notes = [
+        f"GMAC per second of audio, for 1 s. RTF: processor time over duration, on one thread, for {SECONDS} s of "
+        "audio. MB: the most memory of the network meanwhile. One that is not causal waits for the end of the audio."
+    ]
+    notes += [f"Measured on {machine}." for machine in sorted({one["machine"] for one in data.values()} - {""})]
+    notes += [f"{name}: {one['reason']}." for name, one in data.items() if one["reason"]]
+    if any(name not in costs for name in data):
+        notes.append("-: not measured here; type `unmuffle models [NAME ...] --measure`.")
+    return Answer(data, stacked(table("networks", columns, rows), *notes))
+
+
+def measure_networks(names: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Measure these networks, or all that were not measured in this home, and tell each as it is done."""
+    from serving.network_costs import measure
+
+    for name, cost in measure(Home.current(), names):
+        factor, memory = cost.real_time_factor, cost.peak_memory_mb
+        tell(f"{name}: {cost.reason or f'real-time factor {factor:.2f}, {memory:,.0f} MB'}")
 
 
 def _figure(value: float | None) -> str:

@@ -6,6 +6,7 @@ batch normalisation is over what one forward pass sees (rank 0's running statist
 that moves the first gradient by 7 % of its length), and dropout draws by rank. DM has both, GruMask has neither.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -13,6 +14,7 @@ from contextlib import closing
 import torch
 
 from simulation.errors import TrainingDiverged
+from training.alarms import alarms
 from training.batches import Batch, Batches
 from training.objectives import Learner
 from training.objectives.regression import si_sdr_db
@@ -23,6 +25,8 @@ from training.run import Run, Seat
 from training.steps import Steps
 
 __all__ = ["FIGURES", "Progress", "Run", "Seat", "train", "validate"]
+
+logger = logging.getLogger(__name__)
 
 FIGURES = ("valid/loss", "valid/si_sdr_db", "valid/si_sdr_gain_db")
 """What a look at the valid split gives."""
@@ -85,6 +89,8 @@ def train(
                 if validating and seat.rank == 0:
                     row |= begin(run, valid, seat.device)
                 run.history.append(row)
+                for alarm in alarms(row) if seat.rank == 0 else ():
+                    logger.warning("%s, step %d: %s", recipe.name, run.step, alarm)
             if seat.rank == 0 and clock.due(run.step):
                 tell(clock.progress(run.step, losses))
             if saving:

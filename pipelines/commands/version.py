@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.options import CanaryOption, Json, PolicyOption, StoreOption, UseOption, store_at
-from pipelines.commands.telling import tell
+from pipelines.commands.telling import say, tell
 from simulation.errors import BadSetting
 
 
@@ -91,11 +91,20 @@ def status(use: UseOption = "denoise-16k", as_json: Json = False) -> None:
     tell(standing(use, Home.current()), as_json)
 
 
-def models(use: UseOption = "denoise-16k", as_json: Json = False) -> None:
+def models(
+    networks: Annotated[list[str] | None, typer.Argument(help="Networks to show; default: all.")] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="First measure them here: those named, or all that were not yet.")
+    ] = False,
+    use: UseOption = "denoise-16k",
+    as_json: Json = False,
+) -> None:
     """The registered versions of a use, and the networks that exist: size, cost, latency, as published and ours."""
-    from pipelines.summary import known_models
+    from pipelines.summary import known_models, measure_networks
 
-    tell(known_models(use), as_json)
+    if measure:
+        measure_networks(networks or (), say)
+    tell(known_models(use, networks or ()), as_json)
 
 
 def import_weights(

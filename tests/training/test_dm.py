@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from training.models import Dm
 from training.models.layers import LearnableSigmoid, RelativeAttention
+from training.objectives import Regression, Spectral
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -63,6 +64,21 @@ def test_the_mask_is_bounded_and_starts_as_one() -> None:
     assert mask(extreme).min() >= 0
     assert mask(extreme).max() <= 2
     assert torch.equal(mask(torch.zeros(1, 5, 201)), torch.ones(1, 5, 201))
+
+
+def test_a_mask_whose_values_stand_at_their_ends_is_told() -> None:
+    """Beyond 6 on either side a value counts as saturated; objectives put the share of each item on record."""
+    mask = LearnableSigmoid(4, 2.0)
+    logits = torch.tensor([[[-7.0, 5.0, 7.0, 0.0]], [[1.0, -1.0, 5.9, -5.9]]])
+    assert mask.saturation(logits).tolist() == [0.5, 0.0]
+    with torch.no_grad():
+        mask.slope.fill_(2.0)
+    assert mask.saturation(logits).tolist() == [0.75, 0.5]
+    noisy, model = noise(batch=2), small()
+    for objective in (Regression.Config(), Spectral.Config(phase=0, consistency=0)):
+        parts = objective.build().double().losses(model, noisy, noisy).parts
+        assert torch.equal(parts["mask_saturation"], model.estimate(noisy).health["mask_saturation"])
+    assert small(branches="map").estimate(noisy).health == {}
 
 
 def test_without_skip_and_map_only_the_mask_is_left() -> None:

@@ -61,6 +61,21 @@ def test_the_history_has_one_row_a_step(tones: object, small_recipe: MakeRecipe)
     assert {"valid/si_sdr_db", "valid/si_sdr_gain_db"} <= set(run.history[-1])
 
 
+def test_a_mask_that_learns_no_more_is_said_aloud(
+    tones: object, small_recipe: MakeRecipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With slopes that put half of the mask at its ends and more, every row warns; with fresh ones, none does."""
+    recipe = small_recipe(model=SMALL_DM, network="dm", steps=2, warmup_steps=0, log_every=2)
+    trained(recipe, tones)
+    assert "mask_saturation" not in caplog.text
+    run = Run(recipe)
+    with torch.no_grad():
+        run.learner.model.mask.slope.fill_(1e4)  # type: ignore[union-attr]  # DM has one
+    trained(recipe, tones, run)
+    assert run.history[-1]["train/mask_saturation"] > 0.5
+    assert "step 2: train/mask_saturation is" in caplog.text and "Lower learning_rate" in caplog.text
+
+
 def test_the_history_means_are_over_items(tones: object, small_recipe: MakeRecipe) -> None:
     """The row after steps 1 and 2 holds the mean over their ten items at a learning rate of almost nothing."""
     recipe = small_recipe(learning_rate=1e-12)

@@ -163,7 +163,7 @@ def test_dms_branches_are_supervised(clean: torch.Tensor, noisy: torch.Tensor) -
     model = Dm.Config(channels=4, heads=2, blocks=1, dense_depth=2, kernel=5).build()
     only_branches = papers.dm().spectral.model_copy(update={"magnitude": 0.0, "complex": 0.0, "time": 0.0})
     losses = only_branches.build().losses(model, noisy, clean)
-    assert set(losses.parts) == {"branch_masked", "branch_mapped"}
+    assert set(losses.parts) == {"branch_masked", "branch_mapped", "mask_saturation"}
     losses.total.sum().backward()
     for head in (model.mask_head, model.map_head):
         assert all(each.grad is not None and each.grad.abs().max() > 0 for each in head.parameters())

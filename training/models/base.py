@@ -47,6 +47,8 @@ class Estimate(NamedTuple):
     """The network's own spectrum, which need not be that of any waveform; None where it estimates no phase."""
     features: tuple[Tensor, ...] = ()
     """[batch, ...], what layers along the way made of it, for a student to learn; most networks show none."""
+    health: Mapping[str, Tensor] = MappingProxyType({})
+    """[batch], figures that tell whether the network can still learn, for the record; most have none."""
 
 
 class Enhancer(nn.Module):

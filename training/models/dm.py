@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from training.alarms import MASK_SATURATION
 from training.models.base import Enhancer, Estimate, ModelConfig, Polar
 from training.models.layers import (
     Conformer,
@@ -39,6 +40,8 @@ class Magnitudes(NamedTuple):
     """None where the network only maps."""
     mapped: Float[Tensor, "batch frames bins"] | None
     """None where the network only masks."""
+    saturation: Float[Tensor, " batch"] | None = None
+    """Share of the mask's values at an end of their range; None where there is no mask."""
 
 
 class Dm(Enhancer):
@@ -158,7 +161,7 @@ class Dm(Enhancer):
         return self.estimate(noisy).enhanced
 
     def estimate(self, noisy: Float[Tensor, "batch samples"]) -> Estimate:
-        """The enhanced waveform; with both branches, also `masked` and `mapped`."""
+        """The enhanced waveform; with both branches, also `masked` and `mapped`; how saturated the mask is."""
         with without_autocast(noisy):
             gain = level_gain(noisy)
             spectrum_BFT = self.stft(noisy * gain)
@@ -178,7 +181,9 @@ class Dm(Enhancer):
             if found.masked is None or found.mapped is None
             else {"masked": waveform(found.masked), "mapped": waveform(found.mapped)}
         )
-        return Estimate(enhanced, branches, Polar(found.fused.mT, phase_BFT) if self.phase_decoder else None)
+        health = {} if found.saturation is None else {MASK_SATURATION: found.saturation}
+        polar = Polar(found.fused.mT, phase_BFT) if self.phase_decoder else None
+        return Estimate(enhanced, branches, polar, health=health)
 
     def magnitudes(self, noisy_BTF: Float[Tensor, "batch frames bins"]) -> Magnitudes:
         """Clean compressed magnitudes from the noisy ones; for networks that do not look at the phase."""
@@ -203,7 +208,7 @@ class Dm(Enhancer):
         logit_BTF = _logit(self.mask_head, trunk_BCTF)
         masked_BTF = self.mask(logit_BTF) * noisy_BTF
         if self.config.branches == "mask":
-            return Magnitudes(masked_BTF, masked_BTF, None)
+            return Magnitudes(masked_BTF, masked_BTF, None, self.mask.saturation(logit_BTF))
         if self.config.tie_decoders:
             map_BTF = logit_BTF if self.config.tie_head else _logit(self.map_head, trunk_BCTF)
         else:
@@ -212,7 +217,8 @@ class Dm(Enhancer):
         if self.config.skip:
             mapped_BTF = (mapped_BTF + self.alpha * masked_BTF).clamp(min=0.0)
         omega = torch.sigmoid(self.omega_logit)
-        return Magnitudes(omega * masked_BTF + (1 - omega) * mapped_BTF, masked_BTF, mapped_BTF)
+        fused_BTF = omega * masked_BTF + (1 - omega) * mapped_BTF
+        return Magnitudes(fused_BTF, masked_BTF, mapped_BTF, self.mask.saturation(logit_BTF))
 
     def _through(self, block: nn.Module, x: Tensor) -> Tensor:
         return through(block, x, recompute=self.config.activation_checkpointing)

@@ -82,7 +82,8 @@ class Regression(Objective):
         """See the class; the weighted sum is the total."""
         estimate = model.estimate(noisy)
         with without_autocast(noisy):
-            return self._losses(estimate.enhanced, estimate.branches, clean, level_gain(noisy))
+            losses = self._losses(estimate.enhanced, estimate.branches, clean, level_gain(noisy))
+        return Losses(losses.total, losses.parts | dict(estimate.health))
 
     def _losses(self, enhanced: Tensor, branches: dict[str, Tensor], clean: Tensor, gain: Tensor) -> Losses:
         wanted = self.stft(clean * gain)

@@ -1,6 +1,7 @@
 """Spectral: magnitude, phase, complex spectrum and waveform should be the clean ones, on the network's own spectrum."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import torch
@@ -39,6 +40,8 @@ class Comparison(NamedTuple):
     wanted: Polar
     branches: dict[str, Polar]
     """The spectrum of each whole estimate that a part of the network makes."""
+    health: Mapping[str, PerItem] = MappingProxyType({})
+    """`Estimate.health`."""
 
 
 class Spectral(Distances):
@@ -126,13 +129,13 @@ class Spectral(Distances):
                     "hop_size of the network."
                 )
             branches = {name: self.analysed(estimate.branches[name] * gain) for name in self._branches(estimate)}
-            return Comparison(enhanced, clean * gain, found, analysed, wanted, branches)
+            return Comparison(enhanced, clean * gain, found, analysed, wanted, branches, estimate.health)
 
     def judge(self, compared: Comparison) -> Losses:
         """The terms that have a weight, by name, and their weighted sum."""
         terms = list(self._terms(compared))
         total = torch.stack([weight * distance for _, weight, distance in terms]).sum(0)
-        return Losses(total, {name: distance for name, _, distance in terms})
+        return Losses(total, {name: distance for name, _, distance in terms} | dict(compared.health))
 
     def _terms(self, compared: Comparison) -> Iterator[tuple[str, float, PerItem]]:
         found, wanted, config = compared.found, compared.wanted, self.config
