@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup bench-metrics bench-models bench-simulation bench-smoke bench-training demo test test-long test-mutations lint types contracts clean
+.PHONY: setup bench-embeddings bench-metrics bench-models bench-simulation bench-smoke bench-training demo test test-long test-mutations lint types contracts clean
 
 setup: $(READY)
 
@@ -34,6 +34,9 @@ test-long: $(READY)     ## whole pipelines, kill storms
 
 test-mutations: $(READY)   ## plants each listed fault and names the test that catches it
 	$(BIN)/python tests/mutations.py
+
+bench-embeddings: $(READY)   ## a step of BSP-MPNet with embeddings computed each time, and with those from the store
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.embeddings
 
 bench-metrics: $(READY)   ## utterances per second and core of every metric
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -P benchmarks/metrics.py
