@@ -8,14 +8,17 @@ keeps the old one: Serve stops a replica whose `reconfigure` raises, and then no
 
 import logging
 import time
+from typing import Annotated, Literal
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from ray import serve
 from starlette.exceptions import HTTPException
 
 from serving import streams, wire
 from serving.messages import ErrorBody, ErrorCode, Health, Models, ServedVersion, ServiceConfig
+from serving.options import Options
 from serving.playground import routes as playground
 from serving.replica import Service, This
 from serving.traffic import KEY, position
@@ -29,17 +32,28 @@ ROUTES.include_router(streams.ROUTES)
 ROUTES.include_router(playground.ROUTES)
 
 
+class Wishes(Options):
+    """The query of `POST /v1/enhance`."""
+
+    format: Literal["", "wav", "flac", "ogg"] = ""
+    """Of the answer; without it, what `Accept` names, else WAV."""
+
+
 @ROUTES.post("/v1/enhance")
-async def enhance(request: Request, service: This) -> Response:
-    """Audio in, audio out: same sample rate, channels and length; WAV, or FLAC by `Accept: audio/flac`."""
+async def enhance(request: Request, service: This, wishes: Annotated[Wishes, Query()]) -> Response:
+    """Audio in, audio out: same sample rate and length, and same channels; WAV, FLAC or Ogg."""
     started = time.perf_counter()
     loaded = service.loaded
-    upload = await wire.upload(request, loaded.config.limits)
-    samples, sample_rate = await service.in_thread(wire.decode, upload, loaded.config.limits)
-    place = position(request.headers.get(KEY, ""), upload.data)
-    enhanced, version = await service.enhanced(loaded, place, samples, sample_rate)
-    flac = wire.wants_flac(request.headers.get("accept", ""))
-    body, media_type = await service.in_thread(wire.encode, enhanced, sample_rate, flac)
+    limits = loaded.config.limits
+    caller = service.doorkeeper.caller(request, "enhance")
+    upload = await wire.upload(request, limits)
+    with service.admission.request(caller, limits), service.admission.memory(wire.memory_mb(upload, limits), limits):
+        samples, sample_rate = await service.in_thread(wire.decode, upload, limits)
+        place = position(request.headers.get(KEY, ""), upload.data)
+        options = Options.model_validate(wishes.model_dump(exclude={"format"}))
+        enhanced, version = await service.enhanced(loaded, place, samples, sample_rate, options)
+        format = wire.format_for(wishes.format, request.headers.get("accept", ""))
+        body, media_type = await service.in_thread(wire.encode_as, enhanced, sample_rate, format)
     headers = {**identity(version), "X-Unmuffle-Seconds": f"{time.perf_counter() - started:.3f}"}
     return Response(body, media_type=media_type, headers=headers)
 
@@ -58,8 +72,9 @@ async def healthz(service: This) -> Response:
 
 
 @ROUTES.get("/v1/models")
-async def models(service: This) -> Models:
+async def models(request: Request, service: This) -> Models:
     """What is loaded, and what a request may ask for."""
+    service.doorkeeper.caller(request, "read")
     loaded = service.loaded
     return Models(models=(loaded.facts(),), limits=loaded.config.limits, split=loaded.config.split)
 
@@ -85,6 +100,12 @@ async def _explained(request: Request, error: UnmuffleError) -> JSONResponse:
     return refusal(status, code, str(error), error.retry_after_s if isinstance(error, wire.Refused) else None)
 
 
+@ROUTES.exception_handler(RequestValidationError)
+async def _misspelt(request: Request, error: RequestValidationError) -> JSONResponse:
+    found = "; ".join(f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in error.errors())
+    return refusal(422, "bad_option", f"{request.method} {request.url.path}: {found}.")
+
+
 @ROUTES.exception_handler(HTTPException)
 async def _unrouted(request: Request, error: HTTPException) -> JSONResponse:
     known = "POST /v1/enhance, GET /healthz, GET /v1/models, WS /v1/stream"
@@ -103,9 +124,9 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
 DEPLOYMENT = serve.deployment(
     name="enhance",
     logging_config={"log_level": "WARNING"},
-    max_ongoing_requests=4,  # each holds its waveform in memory, and the cores are soon all busy
-    max_queued_requests=64,
-    backpressure_config={"status_code": 503, "retry_after_s": 2},
+    max_ongoing_requests=1000,  # bodies that are still coming in and streams count too; `Admission` counts what costs
+    max_queued_requests=256,
+    backpressure_config={"status_code": 429, "retry_after_s": 2},
     ray_actor_options={"num_cpus": 0},  # claims none: must start even beside a training run that holds every core
     max_surge_percent=100,  # the new replica first, then the end of the old one
     max_constructor_retry_count=1,  # a version that cannot be loaded will not be loadable in a second

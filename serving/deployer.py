@@ -26,6 +26,7 @@ from ray.serve.exceptions import RayServeException
 from serving import replica, wire
 from serving.app import application
 from serving.canary import Evidence, Rules
+from serving.keys import own_headers
 from serving.messages import Limits, ModelFacts, Models, ServedVersion, ServiceConfig, Split
 from serving.replica import Loaded
 from serving.traffic import BESIDE, judge
@@ -308,7 +309,7 @@ def _ask_over_http(address: str) -> tuple[str, Waveform]:
 
 def _http() -> httpx.Client:
     """A client that no proxy of the environment comes between."""
-    return httpx.Client(trust_env=False, timeout=ANSWER_S)
+    return httpx.Client(trust_env=False, timeout=ANSWER_S, headers=own_headers())
 
 
 def _identity(version: ServedVersion) -> str:

@@ -7,8 +7,10 @@ applied but the network's own; what it lets overshoot is clipped at full scale.
 Long input passes the network in blocks or, where it is causal, with its state: see `training/blocks.py`.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +43,7 @@ class Engine:
         self.model = model.eval()
         self.batches = Batches(self._forward, model.sample_rate, model.causal)
         self._turn_of_streams = Lock()
+        self._asked_otherwise: dict[Any, Engine] = {}
 
     @classmethod
     def load(cls, address: str) -> "Engine":
@@ -103,6 +106,17 @@ class Engine:
                 " Send the recording to POST /v1/enhance, or serve a causal version."
             )
         return Stream(self.model, sample_rate, channels, self._turn_of_streams, round(SHORTEST_S * sample_rate))
+
+    def sampled_by(self, sampling: Any) -> "Engine":
+        """The same weights of a diffusion network under another `Sampling`; both take turns."""
+        if sampling not in self._asked_otherwise:
+            model = copy.copy(self.model)
+            model.config = self.model.config.model_copy(update={"sampling": sampling})
+            model.stochastic = sampling.stochastic
+            other = Engine(model)
+            other.batches.turn = self.batches.turn
+            self._asked_otherwise[sampling] = other
+        return self._asked_otherwise[sampling]
 
     def _at_model_rate(self, samples: Waveform) -> Waveform:
         """`[samples, channels]`."""

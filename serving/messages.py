@@ -48,6 +48,20 @@ class Limits(Schema):
     """The decoded waveform as float32, in MB: a small FLAC can hold a very long silence."""
     threads: int = 2
     """Cores that one inference may use."""
+    max_requests: int = 64
+    """Requests of a replica at a time; more are answered with 429."""
+    max_requests_of_a_caller: int = 32
+    """The same for one key, or one address where there are no keys."""
+    max_requests_a_minute: float = 60_000.0
+    """Of one caller."""
+    max_held_mb: float = 1024.0
+    """Bodies and waveforms of all requests under way; more are answered with 429."""
+    upload_idle_s: float = 15.0
+    """How long a body may take to go on."""
+    batch_s: float = 16.0
+    """Audio that passes the network at a time: more is faster, and takes more memory. 0: one piece."""
+    batch_window_ms: float = 2.0
+    """How long a batch waits for requests that have come in and are not decoded yet."""
     max_streams: int = 64
     """Streams of a replica at a time."""
     max_stream_s: float = 3600.0
@@ -116,16 +130,20 @@ ErrorCode = Literal[
     "bad_audio",
     "bad_message",
     "bad_multipart",
+    "bad_option",
     "empty_body",
     "failed_self_test",
     "http_error",
     "internal_error",
+    "no_key",
+    "not_allowed",
     "not_causal",
     "not_encodable",
     "overrun",
     "too_large",
     "too_long",
     "too_many",
+    "too_slow",
     "unknown_session",
 ]
 
@@ -142,6 +160,8 @@ class StreamStart(Schema):
     """First message of a new stream."""
 
     type: Literal["start"] = "start"
+    key: str = Field(default="", max_length=256)
+    """Where the service asks for one and the connection cannot carry it in a header."""
     sample_rate: int
     """Hz, in and out."""
     channels: int = Field(default=1, ge=1, le=8)
@@ -153,6 +173,7 @@ class StreamResume(Schema):
     """First message of a client that was cut off."""
 
     type: Literal["resume"] = "resume"
+    key: str = Field(default="", max_length=256)
     session: str = Field(max_length=64)
     received: int = Field(ge=0)
     """Samples of each channel that arrived; the output goes on there."""

@@ -13,8 +13,12 @@ from typing import Annotated, Any, TypeVar, cast
 import torch
 from fastapi import Depends
 
+from serving import options
+from serving.admission import Admission
 from serving.engine import Engine
+from serving.keys import Doorkeeper
 from serving.messages import ModelFacts, ServedVersion, ServiceConfig
+from serving.options import Options
 from serving.stream_places import Streams
 from serving.traffic import Traffic, ask_beside, in_serve
 from serving.verification import self_test
@@ -85,6 +89,7 @@ def load(config: ServiceConfig) -> Loaded:
             f" {version.weights_sha256[:12]}. The folder holds another model now; promote a version that is intact."
         )
     engine = Engine.load(version.address)
+    engine.batches.most_s, engine.batches.window_s = config.limits.batch_s, config.limits.batch_window_ms / 1000
     self_test(engine, version.name)
     return Loaded(engine, config)
 
@@ -94,6 +99,8 @@ class Service:
 
     def __init__(self) -> None:
         self.streams = Streams()
+        self.admission = Admission()
+        self.doorkeeper = Doorkeeper()
         self.traffic: Traffic | None = None
         self._loaded: Loaded | None = None
         self._threads = ThreadPoolExecutor(THREADS, "enhance")
@@ -130,14 +137,18 @@ class Service:
             raise
 
     async def enhanced(
-        self, loaded: Loaded, place: float, samples: Waveform, sample_rate: int
+        self, loaded: Loaded, place: float, samples: Waveform, sample_rate: int, wishes: Options | None = None
     ) -> tuple[Waveform, ServedVersion]:
-        """Enhanced audio and whose it is: that of what is loaded, or of a candidate that was let in."""
+        """Enhanced audio and whose it is: that of what is loaded, or of a candidate that was let in.
+
+        A candidate is asked on requests without wishes only: with them, answers differ for other reasons.
+        """
+        wishes = wishes or Options()
 
         async def champion() -> Waveform:
-            return await self.in_thread(loaded.engine.enhance, samples, sample_rate)
+            return await self.in_thread(options.enhanced, loaded.engine, wishes, samples, sample_rate)
 
-        if (traffic := self.traffic) is None:
+        if (traffic := self.traffic) is None or not wishes.plain:
             return await champion(), loaded.version
         answer, by_candidate = await traffic.answered(
             place, champion, lambda: ask_beside(samples, sample_rate), sample_rate

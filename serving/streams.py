@@ -72,10 +72,11 @@ async def _place(websocket: WebSocket, service: Service) -> Place:
     except TimeoutError:
         raise Refused(408, "bad_message", f"Nothing was asked for within {FIRST_MESSAGE_S:g} s.") from None
     first = _parsed(message)
+    if not isinstance(first, StreamStart | StreamResume):
+        raise Refused(400, "bad_message", "The first message must be of type start or resume.")
+    service.doorkeeper.caller(websocket, "stream", first.key)
     if isinstance(first, StreamResume):
         return await service.streams.take_over(first, limits)
-    if not isinstance(first, StreamStart):
-        raise Refused(400, "bad_message", "The first message must be of type start or resume.")
     loaded = service.loaded
     try:
         through = loaded.engine.stream(first.sample_rate, first.channels)

@@ -3,6 +3,7 @@
 Nothing in a request is taken as a path, an address or a pickle: a body is audio or it is refused.
 """
 
+import asyncio
 import io
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -60,19 +61,27 @@ async def _body(request: Request, limits: Limits) -> bytes:
     received = bytearray()
     if declared.isdecimal() and int(declared) > allowed:
         raise _too_large(int(declared), limits)
-    async for chunk in request.stream():
+    chunks = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(limits.upload_idle_s):
+                chunk = await anext(chunks, None)
+        except TimeoutError:
+            found = f"{len(received)} bytes came, and then nothing for {limits.upload_idle_s:g} s."
+            raise Refused(408, "too_slow", f"{found} Expected the rest of the body.") from None
+        if chunk is None:
+            return bytes(received)
         received += chunk
         if len(received) > allowed:
             raise _too_large(len(received), limits)
-    return bytes(received)
 
 
 def _too_large(size: int, limits: Limits) -> Refused:
     return Refused(
         413,
         "too_large",
-        f"The body has {size / 1e6:.1f} MB or more; this service takes up to {limits.max_body_mb:g} MB. Send the file"
-        " as FLAC or in parts, or use: unmuffle enhance FILE --out FOLDER",
+        f"The body has {size / 1e6:.1f} MB or more; this service takes up to {limits.max_body_mb:g} MB. Put the"
+        " file into the store, and name its address to POST /v1/jobs; or use: unmuffle enhance FILE --out FOLDER",
     )
 
 
@@ -97,20 +106,27 @@ async def _part(request: Request, body: bytes) -> Upload:
         await form.close()
 
 
+def memory_mb(upload: Upload, limits: Limits) -> float:
+    """What a request holds while it is under way: its body, its waveform, and that enhanced, in MB.
+
+    Raises `Refused` for too much audio.
+    """
+    return len(upload.data) / 1e6 + 3 * _check_length(upload, limits)
+
+
 def decode(upload: Upload, limits: Limits) -> tuple[Waveform, int]:
     """Samples `[samples, channels]` and sample rate. Raises `Refused` for too much audio, `BadAudio` for none."""
-    _check_length(upload, limits)
     return audio.read(upload.data, upload.name)
 
 
-def _check_length(upload: Upload, limits: Limits) -> None:
-    """Look at the header before anything is decoded; what has no header is left to the decoder to refuse."""
+def _check_length(upload: Upload, limits: Limits) -> float:
+    """MB of the waveform, by its header, before anything is decoded; what has none is left to the decoder to refuse."""
     try:
         header = soundfile.info(io.BytesIO(upload.data))
     except soundfile.LibsndfileError:
-        return
+        return 0.0
     if header.frames > audio.LONGEST_SAMPLES:
-        return
+        return 0.0
     seconds = header.channels * max(header.frames / header.samplerate, SHORTEST_S)
     decoded_mb = 4 * header.channels * header.frames / 1e6
     if seconds > limits.max_seconds or decoded_mb > limits.max_decoded_mb:
@@ -119,13 +135,44 @@ def _check_length(upload: Upload, limits: Limits) -> None:
             "too_long",
             f"{upload.name} holds {header.frames / header.samplerate:.1f} s of {header.channels} channels,"
             f" {decoded_mb:.1f} MB decoded; this service takes up to {limits.max_seconds:g} s (all channels together)"
-            f" and {limits.max_decoded_mb:g} MB. Send it in parts, or use: unmuffle enhance FILE --out FOLDER",
+            f" and {limits.max_decoded_mb:g} MB. Put the file into the store, and name its address to POST /v1/jobs; or"
+            " use: unmuffle enhance FILE --out FOLDER",
         )
+    return decoded_mb
 
 
-def wants_flac(accept: str) -> bool:
-    """Whether an `Accept` header asks for FLAC; everything else is answered with WAV."""
-    return "audio/flac" in accept.lower()
+FORMATS: dict[str, tuple[str, str, str]] = {
+    "wav": ("audio/wav", "WAV", "PCM_16"),
+    "flac": ("audio/flac", "FLAC", "PCM_16"),
+    "ogg": ("audio/ogg", "OGG", "VORBIS"),
+}
+"""By extension: media type, and what libsndfile calls it."""
+OGG_BLOCK = 1 << 16
+"""Samples that are given to the Vorbis encoder at once: libsndfile 1.2 overflows its stack on long ones."""
+
+
+def format_for(extension: str, accept: str) -> str:
+    """The extension that is asked for, else the first one that the `Accept` header names, else wav."""
+    named = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    found = [name for media in named for name, (media_type, *_) in FORMATS.items() if media == media_type]
+    return extension or (found[0] if found else "wav")
+
+
+def encode_as(samples: Waveform, sample_rate: int, format: str) -> tuple[bytes, str]:
+    """The body of an answer in one of `FORMATS`, and its media type."""
+    if format != "ogg":
+        return encode(samples, sample_rate, flac=format == "flac")
+    media_type, container, subtype = FORMATS[format]
+    file = io.BytesIO()
+    try:
+        with soundfile.SoundFile(file, "w", sample_rate, samples.shape[1], subtype, format=container) as output:
+            for start in range(0, len(samples), OGG_BLOCK):
+                output.write(samples[start : start + OGG_BLOCK])
+    except soundfile.LibsndfileError as error:
+        shape = f"{samples.shape[1]} channels at {sample_rate} Hz"
+        refused = f"Ogg cannot hold {shape} ({error.error_string}). Ask for it with Accept: audio/wav"
+        raise Refused(406, "not_encodable", refused) from None
+    return file.getvalue(), media_type
 
 
 def encode(samples: Waveform, sample_rate: int, flac: bool) -> tuple[bytes, str]:

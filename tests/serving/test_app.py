@@ -263,7 +263,7 @@ def reconfigure(replica: Service, config: ServiceConfig) -> None:
 
 
 def test_a_flood_is_turned_away_with_the_time_to_come_back(service, versions: Versions, config_of: ConfigOf) -> None:
-    """Beyond its queue the service answers 503 with Retry-After, and goes on answering the others."""
+    """Beyond its queue the service answers 429 with Retry-After, and goes on answering the others."""
     from ray import serve
 
     narrow = DEPLOYMENT.options(user_config=config_of(versions[0]).model_dump(), max_ongoing_requests=1)
@@ -275,6 +275,6 @@ def test_a_flood_is_turned_away_with_the_time_to_come_back(service, versions: Ve
             answers = list(threads.map(lambda _: httpx.post(url, content=body, timeout=60, trust_env=False), range(8)))
     finally:
         serve.delete("narrow")
-    turned_away = [answer for answer in answers if answer.status_code == 503]
-    assert {answer.status_code for answer in answers} == {200, 503}
+    turned_away = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.status_code for answer in answers} == {200, 429}
     assert all(answer.headers["Retry-After"] for answer in turned_away)

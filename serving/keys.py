@@ -1,0 +1,153 @@
+"""Bearer keys: who asks, and for what they may.
+
+Keys stand in `<home>/keys.json`, or in the file that UNMUFFLE_KEYS names, as digests; `python -m serving.keys NAME`
+prints a new key once and writes its digest there. The file is looked at again when it changes. Without it no key is
+asked for, and then only requests from this machine, to this machine by name, and from no other site's page are heard.
+"""
+
+import hashlib
+import ipaddress
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from serving.wire import Refused
+from simulation import storage
+from simulation.home import Home
+from simulation.schema import Schema
+
+Scope = Literal["enhance", "stream", "jobs", "read"]
+"""POST /v1/enhance; WS /v1/stream; the jobs; what is loaded and how it does."""
+SCOPES: tuple[Scope, ...] = ("enhance", "stream", "jobs", "read")
+
+
+class Key(Schema):
+    """One caller."""
+
+    name: str
+    sha256: str
+    """Of the key."""
+    scopes: tuple[Scope, ...] = SCOPES
+
+
+class Keys(Schema):
+    """The file."""
+
+    keys: tuple[Key, ...] = ()
+
+
+class Doorkeeper:
+    """Knows the keys of this home."""
+
+    def __init__(self) -> None:
+        self._path = keys_path()
+        self._seen: tuple[int, int] | None = None
+        self._keys: dict[str, Key] | None = None
+
+    def caller(self, connection: HTTPConnection, scope: Scope, told: str = "") -> str:
+        """Name of who asks. Raises `Refused`: 401 without a known key, 403 with one that may not do this.
+
+        `told` is a key from the first message of a stream: pages cannot send the header there.
+        """
+        keys = self._known()
+        if keys is None:
+            return _local(connection)
+        word, _, secret = connection.headers.get("authorization", "").partition(" ")
+        secret = secret.strip() if word.lower() == "bearer" else told
+        key = keys.get(digest(secret))
+        if key is None:
+            raise Refused(401, "no_key", "Expected a header Authorization: Bearer KEY with a key of this service.")
+        if scope not in key.scopes:
+            raise Refused(403, "not_allowed", f"The key {key.name} may {', '.join(key.scopes)}; this needs {scope}.")
+        return f"key {key.name}"
+
+    def _known(self) -> dict[str, Key] | None:
+        """By digest; None where there is no file. A damaged file lets nobody in: `BadSetting`."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            self._keys = self._seen = None
+            return None
+        if self._seen != (found.st_mtime_ns, found.st_size):
+            keys = Keys.parse(self._path.read_bytes(), str(self._path)).keys
+            ours = Key(name="unmuffle", sha256=digest(own_key()))
+            self._keys = {key.sha256: key for key in (*keys, ours)}
+            self._seen = (found.st_mtime_ns, found.st_size)
+        return self._keys
+
+
+def keys_path() -> Path:
+    """Where the keys of this home stand."""
+    return Path(os.environ.get("UNMUFFLE_KEYS") or Home.current().path / "keys.json")
+
+
+def digest(secret: str) -> str:
+    """What is kept of a key: sha256, which is enough for 256 random bits."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def create(name: str, scopes: tuple[Scope, ...] = SCOPES) -> str:
+    """A new key, in place of one of the same name; nobody can show it again."""
+    path, secret = keys_path(), secrets.token_urlsafe(32)
+    known = Keys.parse(path.read_bytes(), str(path)).keys if path.exists() else ()
+    new = Key(name=name, sha256=digest(secret), scopes=scopes)
+    keys = Keys(keys=(*(key for key in known if key.name != name), new))
+    storage.replace(storage.normal(str(path)), keys.canonical())
+    return secret
+
+
+def own_key() -> str:
+    """By which promotions ask the service of their home; it lies in `<home>/serve.key`, for its owner alone."""
+    path = Home.current().path / "serve.key"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage.create(storage.normal(str(path)), secrets.token_urlsafe(32).encode())
+        path.chmod(0o600)
+    return path.read_text()
+
+
+def own_headers() -> dict[str, str]:
+    """What a request of this home's own must carry: nothing where there are no keys."""
+    return {"Authorization": f"Bearer {own_key()}"} if keys_path().exists() else {}
+
+
+def _local(connection: HTTPConnection) -> str:
+    """The caller, where it is this machine; a page of another site must not speak for whoever looks at it."""
+    host = connection.client.host if connection.client else ""
+    named = _name(f"//{connection.headers.get('host', '')}")
+    origin = connection.headers.get("origin")
+    if not (_loopback(host) and _loopback(named)) or (origin and not _loopback(_name(origin))):
+        raise Refused(
+            401,
+            "no_key",
+            "This service has no keys, and therefore hears only this machine. Make a key where it runs:"
+            " python -m serving.keys NAME",
+        )
+    return host
+
+
+def _name(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or not set(sys.argv[2:]) <= set(SCOPES):
+        sys.exit(f"Expected: python -m serving.keys NAME [SCOPE ...], with scopes of {', '.join(SCOPES)}.")
+    print(create(sys.argv[1], tuple(scope for scope in SCOPES if scope in sys.argv[2:]) or SCOPES))

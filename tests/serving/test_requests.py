@@ -1,0 +1,264 @@
+"""`POST /v1/enhance` without Ray: what may be asked for, who may ask, and how much."""
+
+import io
+import socket
+from collections.abc import Callable
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+from starlette.requests import HTTPConnection
+
+from serving import keys
+from serving.admission import Admission
+from serving.client import Client, ServiceRefused
+from serving.engine import Engine
+from serving.keys import Doorkeeper
+from serving.messages import Limits, ServiceConfig
+from serving.options import Options, engine_for, mixed
+from serving.replica import Service
+from serving.wire import Refused
+from simulation.audio import Waveform
+from simulation.home import Home
+from training.models import GpUnified
+from training.registry import Version
+
+
+def noise(samples: int, channels: int = 1) -> Waveform:
+    """Noise at -20 dB."""
+    return np.random.default_rng(0).normal(0, 0.1, (samples, channels)).astype(np.float32)
+
+
+def wav(samples: Waveform, sample_rate: int = 16_000) -> bytes:
+    """A file that holds the samples as they are."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, sample_rate, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+def heard(body: bytes) -> Waveform:
+    """The samples of an answer."""
+    samples, _ = soundfile.read(io.BytesIO(body), dtype="float32", always_2d=True)
+    return samples
+
+
+# ---- options and formats --------------------------------------------------------------------------------------------
+
+
+def test_dry_and_wet_are_mixed_sample_by_sample(here: str, versions: tuple[Version, Version]) -> None:
+    """Half of each, and a suppression of 20 dB at most, which is a tenth of the input."""
+    noisy = noise(16_000)
+    enhanced = Engine.load(versions[0].address).enhance(noisy, 16_000)
+    with Client(here) as client:
+        half = heard(client.enhance(wav(noisy), wet=0.5))
+        held = heard(client.enhance(wav(noisy), max_suppression_db=20))
+    np.testing.assert_allclose(half, (enhanced + noisy) / 2, atol=1e-4)
+    np.testing.assert_allclose(held, 0.9 * enhanced + 0.1 * noisy, atol=1e-4)
+
+
+@pytest.mark.parametrize("limit_db", [6.0, 20.0, 60.0])
+def test_nothing_is_lowered_by_more_than_was_allowed(limit_db: float) -> None:
+    """Where the network gives silence, the input is left, that much lower."""
+    noisy = noise(1000)
+    left = mixed(np.zeros_like(noisy), noisy, Options(max_suppression_db=limit_db))
+    assert 20 * np.log10(np.abs(left).mean() / np.abs(noisy).mean()) == pytest.approx(-limit_db, abs=1e-3)
+
+
+def test_a_downmix_is_the_mean_of_the_channels_enhanced(here: str) -> None:
+    """One channel goes in and comes out."""
+    noisy = noise(16_000, 3)
+    with Client(here) as client:
+        down = heard(client.enhance(wav(noisy), downmix="true"))
+        mono = heard(client.enhance(wav(noisy.mean(axis=1, keepdims=True))))
+    np.testing.assert_allclose(down, mono, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("accept", "format", "media_type", "container"),
+    [
+        ("*/*", "", "audio/wav", "WAV"),
+        ("text/html, audio/flac;q=0.9, audio/wav", "", "audio/flac", "FLAC"),
+        ("audio/ogg", "", "audio/ogg", "OGG"),
+        ("audio/ogg", "flac", "audio/flac", "FLAC"),
+    ],
+)
+def test_an_answer_has_the_format_that_was_asked_for(
+    here: str, accept: str, format: str, media_type: str, container: str
+) -> None:
+    """By extension before `Accept`; always with the length of the question."""
+    response = httpx.post(
+        f"{here}/v1/enhance", params={"format": format}, content=wav(noise(70_001)), headers={"Accept": accept}
+    )
+    answer = soundfile.info(io.BytesIO(response.content))
+    assert (response.headers["content-type"], answer.format, answer.frames) == (media_type, container, 70_001)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"wet": 2}, "wet"),
+        ({"tier": "best"}, "tier"),
+        ({"max_suppression_db": "nan"}, "max_suppression_db"),
+        ({"steps": 5}, "no diffusion network"),
+        ({"tier": "predictive"}, "no diffusion network"),
+        ({"format": "exe"}, "format"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(here: str, options: dict, complaint: str) -> None:
+    """422 that names the option; nothing is left out in silence."""
+    with Client(here) as client, pytest.raises(ServiceRefused, match=complaint) as refused:
+        client.enhance(wav(noise(100)), **options)
+    assert (refused.value.status, refused.value.code) == (422, "bad_option")
+
+
+def test_a_tier_asks_the_same_weights_in_another_way() -> None:
+    """Steps and mode of a diffusion network's sampling; an engine is made once for each."""
+    small = {"channels": 4, "multipliers": (1, 1, 2), "blocks": 1, "attention_bins": (64,)}
+    engine = Engine(GpUnified.Config.model_validate(small).build())
+    fast = engine_for(engine, Options(tier="fast"))
+    assert fast.model.config.sampling.steps == 5 and engine.model.config.sampling.steps == 30
+    assert engine_for(engine, Options(tier="predictive")).model.config.sampling.mode == "predictive"
+    assert engine_for(engine, Options(steps=5)) is fast and engine_for(engine, Options()) is engine
+    assert next(fast.model.parameters()) is next(engine.model.parameters())
+
+
+# ---- who may ask ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keyed(
+    home: Home, versions: tuple[Version, Version], run_here: Callable, config_of: Callable[[Version], ServiceConfig]
+) -> Callable:
+    """A service with keys."""
+    keys.create("reader", ("read",))
+    return lambda: run_here(Service(), config_of(versions[0]))
+
+
+def test_with_keys_only_a_known_key_of_the_right_scope_is_heard(keyed: Callable) -> None:
+    """401 without one, 403 with another scope, for files and for streams; health needs none."""
+    reader, writer = keys.create("reader", ("read",)), keys.create("writer", ("enhance", "stream"))
+    with keyed() as address:
+        for secret, code in (("", "no_key"), ("guess", "no_key"), (reader, "not_allowed")):
+            with Client(address, secret) as client:
+                with pytest.raises(ServiceRefused) as refused:
+                    client.enhance(wav(noise(100)))
+                assert refused.value.code == code
+                with pytest.raises(ServiceRefused) as refused:
+                    list(client.stream([noise(100)], 16_000))
+                assert refused.value.code == code
+        with Client(address, writer) as client:
+            assert client.enhance(wav(noise(100))) and list(client.stream([noise(100)], 16_000))
+        assert httpx.get(f"{address}/v1/models", headers={"Authorization": f"Bearer {reader}"}).status_code == 200
+        assert httpx.get(f"{address}/v1/models", headers=keys.own_headers()).status_code == 200
+        assert httpx.get(f"{address}/healthz").status_code == 200
+
+
+def test_keys_are_kept_as_digests_and_a_new_one_replaces_its_namesake(keyed: Callable) -> None:
+    """The file holds no secret; the old key is heard no more, at once."""
+    old = keys.create("writer")
+    with keyed() as address:
+        assert Client(address, old).models()
+        new = keys.create("writer")
+        assert old not in keys.keys_path().read_text() and new not in keys.keys_path().read_text()
+        with pytest.raises(ServiceRefused):
+            Client(address, old).models()
+        assert Client(address, new).models()
+
+
+@pytest.mark.parametrize(
+    ("client", "headers", "heard"),
+    [
+        ("127.0.0.1", {"host": "127.0.0.1:8000"}, True),
+        ("::1", {"host": "[::1]:8000"}, True),
+        ("127.0.0.1", {"host": "localhost:8000", "origin": "http://localhost:8000"}, True),
+        ("192.168.0.7", {"host": "127.0.0.1:8000"}, False),
+        ("127.0.0.1", {"host": "rebound.example:8000"}, False),
+        ("127.0.0.1", {"host": "127.0.0.1:8000", "origin": "https://evil.example"}, False),
+        ("127.0.0.1", {}, False),
+    ],
+)
+def test_without_keys_only_this_machine_is_heard(home: Home, client: str, headers: dict, heard: bool) -> None:
+    """Neither others, nor pages of other sites in a browser of this machine."""
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    connection = HTTPConnection({"type": "http", "headers": raw, "client": (client, 1)})
+    if heard:
+        assert Doorkeeper().caller(connection, "enhance") == client
+    else:
+        with pytest.raises(Refused, match="no keys"):
+            Doorkeeper().caller(connection, "enhance")
+
+
+# ---- how much -------------------------------------------------------------------------------------------------------
+
+
+def test_requests_are_counted_in_all_and_of_each_caller() -> None:
+    """One too many is refused with the time to come back; who leaves gives the place back."""
+    admission, limits = Admission(), Limits(max_requests=3, max_requests_of_a_caller=2)
+    with admission.request("a", limits), admission.request("a", limits):
+        with pytest.raises(Refused, match="of yours") as refused, admission.request("a", limits):
+            pass
+        assert (refused.value.status, refused.value.retry_after_s) == (429, 1)
+        with (
+            admission.request("b", limits),
+            pytest.raises(Refused, match="this replica"),
+            admission.request("c", limits),
+        ):
+            pass
+    with admission.request("a", limits):
+        assert admission.under_way == 1
+
+
+def test_requests_a_minute_come_back_steadily() -> None:
+    """As many at once as a minute allows, then one at a time."""
+    now, limits = 0.0, Limits(max_requests_a_minute=6)
+    admission = Admission(clock=lambda: now)
+
+    def ask() -> None:
+        with admission.request("a", limits):
+            pass
+
+    for _ in range(6):
+        ask()
+    with pytest.raises(Refused) as refused:
+        ask()
+    assert refused.value.retry_after_s == 11
+    now = 10.0
+    ask()
+    with pytest.raises(Refused):
+        ask()
+
+
+def test_memory_is_held_while_a_request_is_under_way() -> None:
+    """What would not fit beside the others is refused; alone it may be as large as the other limits let it be."""
+    admission, limits = Admission(), Limits(max_held_mb=100)
+    with (
+        admission.memory(90, limits),
+        pytest.raises(Refused, match="90 MB"),
+        admission.memory(20, limits),
+    ):
+        pass
+    with admission.memory(500, limits):
+        pass
+    assert admission.held_mb == 0
+
+
+def test_half_open_uploads_are_given_up_and_hinder_nobody(
+    versions: tuple[Version, Version], run_here: Callable, config_of: Callable[[Version], ServiceConfig]
+) -> None:
+    """Two hundred bodies that never come: other requests are answered meanwhile, and then they are told so."""
+    config = config_of(versions[0])
+    impatient = config.model_copy(update={"limits": config.limits.model_copy(update={"upload_idle_s": 2.0})})
+    head = b"POST /v1/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nRIFF"
+    with run_here(Service(), impatient) as address, Client(address) as client:
+        uploads = []
+        for _ in range(200):
+            upload = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=30)
+            upload.sendall(head)
+            uploads.append(upload)
+        for _ in range(3):
+            assert client.enhance(wav(noise(1000)))
+        answers = [upload.recv(4096) for upload in uploads]
+        for upload in uploads:
+            upload.close()
+    assert all(answer.startswith(b"HTTP/1.1 408") for answer in answers)
