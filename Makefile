@@ -38,6 +38,9 @@ test-mutations: $(READY)   ## plants each listed fault and names the test that c
 bench-embeddings: $(READY)   ## a step of BSP-MPNet with embeddings computed each time, and with those from the store
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.embeddings
 
+bench-distillation: $(READY)   ## five seeds with a teacher and without: features, SI-SDR, time saved
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.distillation
+
 bench-metrics: $(READY)   ## utterances per second and core of every metric
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -P benchmarks/metrics.py
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from simulation.errors import UnknownName
 from simulation.schema import Range
-from training import cookbook_bsp_mpnet, cookbook_rad_net2
+from training import cookbook_bsp_mpnet, cookbook_distillation, cookbook_rad_net2
 from training.cookbook_diffusion import gp_unified, gp_unified_smoke, sgmse_plus
 from training.models import Dm, GruMask, MpSenet, ReNet
 from training.models.presets import PRESETS
@@ -251,6 +251,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "gp_unified_smoke": gp_unified_smoke,
     **cookbook_rad_net2.RECIPES,
     **cookbook_bsp_mpnet.RECIPES,
+    **cookbook_distillation.RECIPES,
     "dm_smoke": dm_smoke,
     "dm_mask_smoke": dm_mask_smoke,
     "mp_senet_smoke": mp_senet_smoke,

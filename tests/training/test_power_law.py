@@ -154,7 +154,7 @@ def test_a_teacher_is_no_part_of_what_is_trained_or_saved(teacher: str, fill: An
     before = {name: value.clone() for name, value in student.state_dict().items()}
     learner(random(2, 2400), random(2, 2400, seed=2)).total.sum().backward()
     assert objective.distillation is not None
-    master = objective.distillation._teacher[0]
+    master = objective.distillation._teachers[0]
     assert not master.training and all(each.grad is None for each in master.parameters())
     assert all(
         torch.equal(value.double(), master.state_dict()[name]) for name, value in network(fill).state_dict().items()
@@ -180,7 +180,7 @@ def test_teachers_that_cannot_teach_are_answered(teacher: str, tmp_path: Path, f
     with pytest.raises(NotThere, match="no model"):
         taught(str(tmp_path / "nobody")).losses(student, noisy, clean)
     wide = RadNet2.Config.model_validate(NARROW | {"repairing": NARROW["repairing"] | {"channels": 5}}).build().double()
-    with pytest.raises(BadSetting, match="name a teacher of the student's size"):
+    with pytest.raises(BadSetting, match="there is no map between them"):
         taught(teacher).losses(wide.eval(), noisy, clean)
     with pytest.raises(BadSetting, match="features are none"):
         taught(teacher).losses(Scaled(0.5), noisy, clean)

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from simulation.errors import BadSetting
+from training.derivation import Maker
 from training.models.base import Enhancer
 from training.models.layers import without_autocast
 from training.objectives.base import MODEL, Losses, Objective, ObjectiveConfig, PerItem
@@ -67,6 +68,10 @@ class Adversarial(Objective):
             """Those of the distances."""
             return self.spectral.versions()
 
+        def wants_beside(self) -> bool:
+            """What the distances do."""
+            return self.spectral.wants_beside()
+
     phases = (JUDGE, MODEL)
 
     def __init__(self, config: Config) -> None:
@@ -75,6 +80,18 @@ class Adversarial(Objective):
         self.spectral = config.spectral.build()
         self.judges = nn.ModuleDict({judge.kind: judge.build() for judge in config.judges})
         self.waiting = Waiting(config.delay_steps)
+
+    def meet(self, model: Enhancer) -> None:
+        """So do the distances."""
+        self.spectral.meet(model)
+
+    def maker(self, model: Enhancer) -> Maker | None:
+        """That of the distances."""
+        return self.spectral.maker(model)
+
+    def trained(self, model: Enhancer, phase: str) -> list[nn.Parameter]:
+        """With the model what learns in the distances; the judges by themselves."""
+        return [*model.parameters(), *self.spectral.parameters()] if phase == MODEL else list(self.judges.parameters())
 
     def step_begins(self, step: int) -> None:
         """The batch that has waited long enough is due."""
@@ -104,6 +121,7 @@ class Adversarial(Objective):
 
     def _modelling(self, model: Enhancer, noisy: Tensor, clean: Tensor) -> Losses:
         """What the model minimises; what it made is put aside for the judges."""
+        self.spectral.beside = self.beside
         (total, parts), enhanced, wanted = self.spectral.answer(model, noisy, clean)
         for judge in self._panel():
             persuasion, more = judge.persuade(enhanced, wanted)

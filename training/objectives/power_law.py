@@ -8,11 +8,13 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from training.derivation import Maker
 from training.models.base import Enhancer
 from training.models.layers import without_autocast
 from training.objectives.base import Losses, ObjectiveConfig, PerItem
 from training.objectives.distances import Answer, Distances
 from training.objectives.distillation import Distillation
+from training.objectives.distillation_lessons import Lessons
 from training.objectives.judges import Heard
 from training.objectives.regression import si_sdr_db
 from training.objectives.terms import Spectra
@@ -64,7 +66,11 @@ class PowerLaw(Distances):
 
         def versions(self) -> list[str]:
             """The teacher's."""
-            return [] if self.distillation is None else [self.distillation.teacher]
+            return [] if self.distillation is None else list(self.distillation.teachers)
+
+        def wants_beside(self) -> bool:
+            """Whether lessons are kept."""
+            return self.distillation is not None and self.distillation.lessons == "kept"
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -76,22 +82,34 @@ class PowerLaw(Distances):
         self, model: Enhancer, noisy: Float[Tensor, "batch samples"], clean: Float[Tensor, "batch samples"]
     ) -> Answer:
         """See the class; the weighted sum is the total."""
-        estimate = model.estimate(noisy)
-        taught = None if self.distillation is None else self.distillation.asked(model, noisy)
+        teaching = self.distillation
+        taught = None if teaching is None else teaching.lesson(self.beside, model, noisy)
+        estimate = model.estimate(noisy) if teaching is None else teaching.estimate(model, noisy)
         with without_autocast(noisy):
             found, wanted = self._compressed(estimate.enhanced), self._compressed(clean)
             terms = list(self._terms(found, wanted))
             if self.config.si_snr:
                 terms.append(("si_snr", self.config.si_snr, -si_sdr_db(estimate.enhanced, clean)))
-            if self.distillation is not None and taught is not None:
-                output = self._compressed(taught.enhanced)
-                apart = magnitude_distance(found, output) + complex_distance(found, output)
-                terms.append(("taught_output", self.distillation.config.output, apart))
-                features = self.distillation.features(estimate, taught)
-                terms.append(("taught_features", self.distillation.config.features, features))
+            if teaching is not None and taught is not None:
+                ours, theirs = (
+                    teaching.learnt(each, noisy.shape[-1], model.sample_rate) for each in (estimate, taught)
+                )
+                answer, output = self._compressed(ours.enhanced), self._compressed(theirs.enhanced)
+                apart = magnitude_distance(answer, output) + complex_distance(answer, output)
+                terms.append(("taught_output", teaching.config.output, apart))
+                terms.append(("taught_features", teaching.config.features, teaching.features(ours, theirs)))
             total = torch.stack([weight * distance for _, weight, distance in terms]).sum(0)
             losses = Losses(total, {name: distance for name, _, distance in terms})
             return Answer(losses, Heard(estimate.enhanced, found.abs()), Heard(clean, wanted.abs()))
+
+    def meet(self, model: Enhancer) -> None:
+        """Maps between features of student and teacher are made."""
+        if self.distillation is not None:
+            self.distillation.meet(model)
+
+    def maker(self, model: Enhancer) -> Maker | None:
+        """The teachers, where they are to speak once."""
+        return None if self.distillation is None else Lessons.of(self.distillation.config)
 
     def level(self, noisy: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch 1"]:
         """One: judges too hear how loud it is."""
