@@ -42,6 +42,8 @@ class ClusterProfile(Schema):
     gpu_image: str = ""
     """The same wheel beside a torch for GPUs; empty: `image`."""
     namespace: str = "unmuffle"
+    kfp_namespace: str = "kubeflow"
+    """Where Kubeflow runs its Workflows; in a multi-user Kubeflow that of the profile."""
     service_account: str = "unmuffle-ray"
     """Of Ray's pods; it may do nothing."""
     settings: str = "unmuffle-settings"
@@ -52,6 +54,11 @@ class ClusterProfile(Schema):
     """Local queue of Kueue; empty: pods are scheduled as they come."""
     priority: str = ""
     """Kueue's priority class."""
+    service: str = ""
+    """RayService that promotions change; empty: none yet, and a candidate is verified in the promoter's own process."""
+    service_namespace: str = "unmuffle-serving"
+    service_address: str = "http://unmuffle-serve-svc.unmuffle-serving:8000"
+    """Where that service answers."""
     head: Pods = Pods(cpus=2, memory_gb=8)
     cpu: Pods = Pods()
     """Workers of simulation, evaluation, promotion, and of training without GPUs."""

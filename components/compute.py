@@ -30,6 +30,10 @@ NARRATED = "UNMUFFLE_NARRATED"
 """Set while the local runner listens for marked lines."""
 
 
+HERE = "promote"
+"""The stage that runs where it is asked for on a cluster too: it changes the service, which Ray's pods may not."""
+
+
 class Compute(Schema):
     """How much each stage may use."""
 
@@ -69,7 +73,7 @@ def launch(spec: AnySpec, store: str) -> Result:
         return done
     say(f"{spec.stage}: begins ({spec.key()[:16]})")
     compute = Compute.current()
-    if compute.cluster is not None:
+    if compute.cluster is not None and spec.stage != HERE:
         from components.launcher import Launcher
 
         return Launcher.current(compute).launch(spec, store)

@@ -31,7 +31,6 @@ class Kind:
 
 
 RAY_JOBS = Kind("ray.io", "v1", "rayjobs")
-RAY_CLUSTERS = Kind("ray.io", "v1", "rayclusters")
 RAY_SERVICES = Kind("ray.io", "v1", "rayservices")
 WORKFLOWS = Kind("argoproj.io", "v1alpha1", "workflows")
 WORKLOADS = Kind("kueue.x-k8s.io", "v1beta2", "workloads")
@@ -115,10 +114,11 @@ class Kube:
         answer = _asked(f"delete {kind.plural}", call, *self._at(kind), name, propagation_policy="Background")
         return answer is not None
 
-    def listing(self, kind: Kind, selector: str) -> list[dict[str, Any]] | None:
-        """Objects with these labels; None where the cluster knows no such kind."""
+    def listing(self, kind: Kind, selector: str, namespace: str = "") -> list[dict[str, Any]] | None:
+        """Objects with these labels, here or in another namespace; None where the cluster knows no such kind."""
         call = self._objects.list_namespaced_custom_object
-        answer = _asked(f"list {kind.plural}", call, *self._at(kind), label_selector=selector)
+        place = (kind.group, kind.version, namespace or self.namespace, kind.plural)
+        answer = _asked(f"list {kind.plural}", call, *place, label_selector=selector)
         return None if answer is None else list(answer["items"])
 
     def pods(self, selector: str) -> list[dict[str, Any]]:
@@ -155,6 +155,30 @@ class Kube:
 
     def _at(self, kind: Kind) -> tuple[str, str, str, str]:
         return kind.group, kind.version, self.namespace, kind.plural
+
+
+@dataclass(frozen=True)
+class One:
+    """One object of a cluster, for whoever should know no more of Kubernetes than that."""
+
+    kube: Kube
+    kind: Kind
+    name: str
+
+    def get(self) -> dict[str, Any] | None:
+        """As the API server has it; None where there is none."""
+        return self.kube.get(self.kind, self.name)
+
+    def patch(self, change: dict[str, Any]) -> dict[str, Any] | None:
+        """Merge this into it; None where there is none."""
+        return self.kube.patch(self.kind, self.name, change)
+
+
+def described(kind: str) -> Any:
+    """The client's own description of one of Kubernetes' types, such as `V1PodSpec`: fields and their types."""
+    from kubernetes import client
+
+    return getattr(client, kind, None)
 
 
 def _asked(what: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

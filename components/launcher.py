@@ -225,7 +225,8 @@ class _Watch:
     def _stop_if_run_ended(self) -> None:
         """Terminated where somebody ended the run in Kubeflow, which tells its pods nothing in time."""
         run = rayjob.kfp_run()
-        if run and run_ended(self._optional(lambda: self._kube.listing(WORKFLOWS, f"{rayjob.RUN_OF_WORKFLOW}={run}"))):
+        selector, where = f"{rayjob.RUN_OF_WORKFLOW}={run}", self._profile.kfp_namespace
+        if run and run_ended(self._optional(lambda: self._kube.listing(WORKFLOWS, selector, where))):
             raise Terminated(f"The run {run} was ended in Kubeflow; its RayJob {self.name} is removed.")
 
     def _queue_line(self, job: dict[str, Any], status: Status) -> str:

@@ -84,13 +84,11 @@ def _crowned(spec: PromoteSpec, store: str, champion: Any) -> bool:
 
 def run(spec: PromoteSpec, stage: Stage) -> dict[str, Any]:
     """The stage: verdict first and kept, then deploy, verify, move the alias."""
+    from components.deployment import deployer
     from components.record import recorded, version_at
     from serving.canary import Rules
-    from serving.deployer import LocalServe
     from serving.promotion import promote as carried_out
     from serving.verdict_page import page
-    from simulation.cluster import cluster
-    from simulation.home import Home
     from training.tracking import Tracking
 
     tracking = Tracking()
@@ -101,7 +99,7 @@ def run(spec: PromoteSpec, stage: Stage) -> dict[str, Any]:
     champion = tracking.alias(spec.use, "champion")
     if champion is not None:
         versions[champion.name] = champion
-    with cluster(), recorded(tracking, stage, "promote", spec.parent) as run_id:
+    with deployer() as service, recorded(tracking, stage, "promote", spec.parent) as run_id:
         verdict = _kept_verdict(spec, stage, versions, champion)
         say(f"promote: {verdict.winner or 'nobody'} wins over {verdict.opponent}")
         storage.replace(storage.join(stage.folder, PAGE), page(verdict))
@@ -111,7 +109,7 @@ def run(spec: PromoteSpec, stage: Stage) -> dict[str, Any]:
         if verdict.winner:
             keep_scores(stage.store, spec, versions[verdict.winner], verdict)
         rules = Rules.parse(spec.canary, "canary") if spec.canary else None
-        promotion = carried_out(verdict, versions, tracking, LocalServe(Home.current()), stage.store, spec.use, rules)
+        promotion = carried_out(verdict, versions, tracking, service, stage.store, spec.use, rules)
     addresses = {"verdict": storage.join(stage.folder, VERDICT), "verdict_page": storage.join(stage.folder, PAGE)}
     outputs = addresses | {"scorecard": spec.scorecard.address, "run_id": run_id}
     return outputs | promotion.model_dump(mode="json")

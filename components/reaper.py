@@ -27,14 +27,19 @@ class Reaped(NamedTuple):
     reason: str
 
 
-def reap(kube: Kube, now: Callable[[], datetime] = lambda: datetime.now(UTC), dry: bool = False) -> list[Reaped]:
+def reap(
+    kube: Kube,
+    kfp_namespace: str = "kubeflow",
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    dry: bool = False,
+) -> list[Reaped]:
     """Remove every RayJob of ours whose run is over, was terminated or is gone; and those that ended long ago.
 
     A job that was launched outside Kubeflow has no run to ask: it goes when it has ended. `dry` only tells.
     """
     reaped = []
     for job in kube.listing(RAY_JOBS, PART_OF) or ():
-        reason = _reason(job, kube, now())
+        reason = _reason(job, kube, kfp_namespace, now())
         if reason:
             reaped.append(Reaped(job["metadata"]["name"], reason))
             if not dry:
@@ -42,7 +47,7 @@ def reap(kube: Kube, now: Callable[[], datetime] = lambda: datetime.now(UTC), dr
     return reaped
 
 
-def _reason(job: dict[str, Any], kube: Kube, now: datetime) -> str:
+def _reason(job: dict[str, Any], kube: Kube, kfp_namespace: str, now: datetime) -> str:
     """Why nobody waits for this job; empty where somebody may."""
     metadata = job["metadata"]
     if metadata.get("deletionTimestamp"):
@@ -53,7 +58,7 @@ def _reason(job: dict[str, Any], kube: Kube, now: datetime) -> str:
     run = (metadata.get("labels") or {}).get(RUN, "")
     if not run or _age_s(None, metadata, now) < GRACE_S:
         return ""
-    workflows = kube.listing(WORKFLOWS, f"{RUN_OF_WORKFLOW}={run}")
+    workflows = kube.listing(WORKFLOWS, f"{RUN_OF_WORKFLOW}={run}", kfp_namespace)
     if workflows is None:
         return ""  # no Argo here: nothing can be said of the run
     if not workflows:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import champion, corpus, machine, pipeline, recipe, version
+from pipelines.commands import champion, corpus, infra, machine, pipeline, recipe, version
 from pipelines.commands.telling import Answering
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ corpus_app = typer.Typer(no_args_is_help=True, help="Look at a corpus, or clean 
 pipeline_app = typer.Typer(no_args_is_help=True, help="The pipeline on a Kubeflow cluster.")
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(pipeline_app, name="pipeline")
+infra_app = typer.Typer(no_args_is_help=True, help="What is given to Kubernetes.")
+app.add_typer(infra_app, name="infra")
 
 
 @app.callback()
@@ -61,3 +63,6 @@ corpus_app.command()(corpus.diff)
 corpus_app.command()(corpus.replay)
 
 pipeline_app.command("compile")(pipeline.compile_pipeline)
+
+infra_app.command()(infra.lint)
+infra_app.command("serve")(infra.serve)

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("simulation", "training", "serving", "components", "pipelines", "tests", "pyproject.toml", "README.md")
+COPIED = ("simulation", "training", "serving", "components", "pipelines", "infra", "tests", "pyproject.toml", "README.md")
 LANES = 2
 """Copies that are tested at the same time."""
 PASSED, FAILED = 0, 1

@@ -64,10 +64,9 @@ def reap(
     from components.reaper import reap as reap_jobs
 
     cluster = Compute.current().cluster
-    namespace = cluster.namespace if cluster else None
-    if namespace is None:
+    if cluster is None:
         raise BadSetting('No cluster is named: expected UNMUFFLE_COMPUTE with {"cluster": {"namespace": ...}}.')
-    reaped = reap_jobs(Kube.connect(namespace), dry=dry)
+    reaped = reap_jobs(Kube.connect(cluster.namespace), cluster.kfp_namespace, dry=dry)
     lines = [f"{one.name}: {one.reason}" for one in reaped]
     tell([one._asdict() for one in reaped], as_json, "\n".join(lines) or "Nothing is left behind.")
 

@@ -78,6 +78,7 @@ class FakeKube:
     """(verb, resource) that an access review denies."""
     log: str = ""
     calls: list[tuple[str, str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     created: list[dict[str, Any]] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
     address: str = ""
@@ -116,6 +117,7 @@ class FakeKube:
         verb = VERBS.get(method, "get" if name else "list")
         resource = f"{plural}/{part}" if part else plural
         self.calls.append((verb, parts.get("group") or "", resource))
+        self.paths.append(path)
         if status := self.refused.get((verb, resource)):
             return status, {"message": f"{verb} {resource} is refused"}
         return getattr(self, f"_{verb}")(plural, name, part, query, body)

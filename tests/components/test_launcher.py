@@ -333,6 +333,7 @@ def test_a_run_that_is_ended_in_kubeflow_takes_its_job_with_it(
         cluster.launch(running(), running(), ended)
     assert cluster.kube.jobs == []
     assert cluster.kube.created[0]["metadata"]["labels"][rayjob.RUN] == "run-1"
+    assert any("/namespaces/kubeflow/workflows" in path for path in cluster.kube.paths)
 
 
 def test_the_drivers_output_is_passed_on_once(cluster: Cluster) -> None:

@@ -57,9 +57,9 @@ def test_only_what_nobody_waits_for_is_removed(kube: FakeKube) -> None:
     job(kube, "ended-just-now", complete() | {"endTime": JUST_NOW}, "alive")
     job(kube, "somebody-elses", complete() | {"endTime": LONG_AGO}, **{"app.kubernetes.io/part-of": "other"})
     before = set(kube.jobs)
-    told = reap(Kube.connect("unmuffle"), lambda: NOW, dry=True)
+    told = reap(Kube.connect("unmuffle"), now=lambda: NOW, dry=True)
     assert set(kube.jobs) == before
-    reaped = reap(Kube.connect("unmuffle"), lambda: NOW)
+    reaped = reap(Kube.connect("unmuffle"), now=lambda: NOW)
     assert reaped == told
     assert {one.name: one.reason for one in reaped} == {
         "of-a-run-that-is-over": "its run over is over",
@@ -77,7 +77,7 @@ def test_what_a_reaped_job_leaves_is_kept(kube: FakeKube, tmp_path: Path) -> Non
     kube.objects["rayjobs", "lost"]["metadata"]["annotations"] = {rayjob.ADDRESS: f"{base}/spec.json"}
     kube.put("pods", "submitter", metadata={"labels": {"batch.kubernetes.io/job-name": "lost"}})
     kube.log = "2026-11-21T10:00:00Z out of memory\n"
-    reap(Kube.connect("unmuffle"), lambda: NOW)
+    reap(Kube.connect("unmuffle"), now=lambda: NOW)
     assert kube.jobs == []
     assert b"out of memory" in storage.read(f"{base}/post-mortem/lost/submitter.log")
 
@@ -86,7 +86,7 @@ def test_a_reaper_calls_nothing_that_its_role_does_not_name(kube: FakeKube, tmp_
     """As for the launcher."""
     test_what_a_reaped_job_leaves_is_kept(kube, tmp_path)
     job(kube, "other", running(), "gone")
-    reap(Kube.connect("unmuffle"), lambda: NOW)
+    reap(Kube.connect("unmuffle"), now=lambda: NOW)
     called: dict[tuple[str, str], set[str]] = {}
     for verb, group, resource in kube.calls:
         called.setdefault((group, resource), set()).add(verb)
@@ -97,4 +97,4 @@ def test_without_argo_nothing_is_concluded_from_a_run_that_is_not_found(kube: Fa
     """A cluster that knows no Workflows has no runs to lose."""
     job(kube, "of-a-run", running(), "gone")
     kube.refused["list", "workflows"] = 404
-    assert reap(Kube.connect("unmuffle"), lambda: NOW) == []
+    assert reap(Kube.connect("unmuffle"), now=lambda: NOW) == []
