@@ -13,11 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from simulation.audio import Waveform
 from training.models.base import Enhancer
 
+Waveform = NDArray[np.float32]
+"""[samples], as in `simulation.audio`, whose libraries a network does not need."""
 BLOCK_S = 4.0
 """Seconds between the beginnings of two blocks, or chunks."""
 FADE_S = 0.5
