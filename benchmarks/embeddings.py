@@ -32,7 +32,7 @@ from training.steps import Steps
 
 ROWS = 8
 TURNS = 3
-STEPS = 2
+STEPS = 1
 """Of a turn; the first turn warms up."""
 
 

@@ -345,6 +345,18 @@ def test_turns_of_the_phase_cost_nothing_and_the_farthest_is_pi() -> None:
     assert float(distance) == pytest.approx(math.pi, abs=1e-4)
 
 
+def test_at_the_kink_of_the_phase_loss_the_gradient_is_finite() -> None:
+    """Phases that are odd multiples of pi apart: no value is above 1 over the number of values."""
+    model = saying_nothing(network())
+    found = torch.zeros(1, 257, 81, dtype=torch.float64, requires_grad=True)
+    apart = math.pi * (2 * torch.randint(-3, 3, found.shape, generator=torch.Generator().manual_seed(0)) + 1)
+    masked = model.masked(speech(batch=1))._replace(found=Polar(found, found))
+    terms = Contrast.Config(magnitude=0.0).build()._terms(model, masked, Polar(found.detach(), apart.double()), 8000)
+    _, _, distance = next(iter(terms))
+    distance.sum().backward()
+    assert found.grad is not None and found.grad.isfinite().all() and found.grad.abs().max() <= 1.01 / found.numel()
+
+
 def test_losses_tell_how_masks_and_layer_weights_do() -> None:
     """Masks at their end are saturated; equal weights have a contrast of 1."""
     model = network()
