@@ -1,5 +1,6 @@
 """Single steps a person takes by hand: score models, gate versions, go back, enhance files."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,12 +127,34 @@ def _test_split(address: str) -> str:
     return address if named and not storage.exists(storage.join(inside, RECORD)) else inside
 
 
-def enhance_with(model: str, use: str, inputs: Sequence[Path], out: Path, contrast: bool = False) -> "Enhanced":
-    """Enhance files with a model, and stretch their contrast where that is asked for; says what became of each."""
+def enhance_with(
+    model: str,
+    use: str,
+    inputs: Sequence[Path],
+    out: Path,
+    contrast: bool = False,
+    options: Sequence[str] = (),
+) -> "Enhanced":
+    """Enhance files with a model, and stretch their contrast where that is asked for; says what became of each.
+
+    `options` are settings that the network may be asked with, each as `name=value`.
+    """
     from serving.contrasted import Contrasted
     from serving.engine import Engine
     from serving.enhance import enhance_files
 
     version = Tracking().resolve(model, use)
     engine = (Contrasted if contrast else Engine).load(version.address)
+    engine.model.choose(dict(map(_chosen, options)))
     return enhance_files(inputs, out, engine, progress=progress("enhance"))
+
+
+def _chosen(option: str) -> tuple[str, Any]:
+    """A name and what JSON makes of its value; what is no JSON is text."""
+    name, equals, value = option.partition("=")
+    if not equals:
+        raise BadSetting(f"The option {option!r} has no value; expected name=value, such as steps=10.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

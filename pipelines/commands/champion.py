@@ -18,11 +18,15 @@ def enhance(
         bool,
         typer.Option("--contrast", help="Raise the contrast of the speech bands afterwards (PESQ up, SI-SDR down)."),
     ] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="How a diffusion network samples, as steps=10 or seed=3; as often as needed."),
+    ] = None,
 ) -> None:
     """Enhance files: any length, rate and channel count in, the same out."""
     from pipelines.judge import enhance_with
 
-    result = enhance_with(model, use, inputs, out, contrast)
+    result = enhance_with(model, use, inputs, out, contrast, option or ())
     say(str(result))
     raise typer.Exit(result.exit_code)
 

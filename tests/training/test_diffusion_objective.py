@@ -9,6 +9,7 @@ from simulation.errors import BadSetting
 from training.models import GpUnified, GruMask
 from training.models.gp_unified.sde import Ouve, along, marginal_mean, marginal_std
 from training.objectives import Diffusion
+from training.objectives.regression import si_sdr_db
 
 SMALL = {"channels": 4, "multipliers": (1, 2), "blocks": 1, "attention_bins": (), "sampling": {"steps": 1}}
 
@@ -107,6 +108,21 @@ def test_a_share_of_a_batch_is_asked_as_the_predictive_mode_asks(
     assert spread == pytest.approx(float(marginal_std(Ouve(), torch.ones(1))) if predictive_noise else 0.0, rel=0.05)
     assert found[1]["score_ratio"][0] == 0.0
     assert torch.allclose(found[1]["score"][1:], 1.5 * found[0]["score"][1:])
+
+
+def test_the_loss_may_count_the_si_sdr_of_the_prediction() -> None:
+    """Of the waveform that the predictive mode would give; each dB takes its weight off the total."""
+    model = small(predictive_output="mask", sampling={"mode": "predictive", "predictive_noise": False})
+    noisy, clean = pair()
+    found = []
+    for weight in (0.0, 2.0):
+        torch.manual_seed(1)
+        found.append(Diffusion.Config(si_sdr=weight, one_call=0.9).build().losses(model, noisy, clean))
+    told = found[1].parts["si_sdr_db"]
+    assert torch.allclose(told[:2], si_sdr_db(model(noisy), clean)[:2], atol=1e-3)
+    assert torch.allclose(found[1].total, found[0].total - 2.0 * told)
+    found[1].total.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
 
 
 def test_a_network_without_a_predictive_decoder_learns_the_score_alone() -> None:

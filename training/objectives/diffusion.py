@@ -12,6 +12,7 @@ from training.models.base import Enhancer
 from training.models.gp_unified.network import GpUnified
 from training.models.gp_unified.sde import half_energy, perturbed, score_loss, unit_noise
 from training.objectives.base import MODEL, Losses, Objective, ObjectiveConfig
+from training.objectives.regression import si_sdr_db
 
 
 class Diffusion(Objective):
@@ -35,6 +36,9 @@ class Diffusion(Objective):
         score: float = 0.5
         predictive: float = 0.5
         """Of no effect where the network has no predictive decoder."""
+        si_sdr: float = Field(default=0.0, ge=0)
+        """What each dB of SI-SDR of the predicted waveform takes off the loss (ours, for short trainings: it weighs
+        what is loud, where the compressed spectrum weighs all alike). 0: as in the paper."""
         one_call: float = Field(default=0.0, ge=0, lt=1)
         """Share of a batch, its first items, that is asked what the predictive mode asks in its one call: at time 1 and
         at the state which that begins with. There, only the prediction is learnt from (ours). 0: as in the paper."""
@@ -76,5 +80,9 @@ class Diffusion(Objective):
         if predicted is not None:
             parts["predictive"] = half_energy((predicted - wanted)[..., kept])
             total = total + self.config.predictive * parts["predictive"]
+            if self.config.si_sdr > 0:
+                enhanced = model.waveform(heard._replace(spectrum=predicted), noisy.shape[-1])
+                parts["si_sdr_db"] = si_sdr_db(enhanced, clean)
+                total = total - self.config.si_sdr * parts["si_sdr_db"]
         zero_score = 0.5 * noise[0, :, kept].numel()
         return Losses(total, parts | {"score_ratio": parts["score"].detach() / zero_score})
