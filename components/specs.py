@@ -72,6 +72,17 @@ class TrainSpec(Spec):
     corpus: Input
 
 
+class DistilSpec(Spec):
+    """Let versions teach a student: train its recipe on their lessons, and register the version."""
+
+    stage: Literal["distil"] = "distil"
+    teachers: tuple[Input, ...]
+    """What they say is averaged."""
+    recipe: dict[str, Any]
+    """The student's, as for training, its teachers left open."""
+    corpus: Input
+
+
 class TuneSpec(Spec):
     """Search over a recipe: trials on a corpus, and the best one's recipe."""
 
@@ -122,10 +133,11 @@ class PromoteSpec(Spec):
     """`serving.canary.Rules` as JSON: how the winner is let in before it is champion; None: at once."""
 
 
-AnySpec = SimulateSpec | TrainSpec | TuneSpec | EvaluateSpec | PromoteSpec
+AnySpec = SimulateSpec | TrainSpec | DistilSpec | TuneSpec | EvaluateSpec | PromoteSpec
 SPECS: dict[str, type[AnySpec]] = {
     "simulate": SimulateSpec,
     "train": TrainSpec,
+    "distil": DistilSpec,
     "tune": TuneSpec,
     "evaluate": EvaluateSpec,
     "promote": PromoteSpec,

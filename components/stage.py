@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 FUNCTIONS = {
     "simulate": "components.simulate",
     "train": "components.train",
+    "distil": "components.distil",
     "tune": "components.tune",
     "evaluate": "components.evaluate",
     "promote": "components.promote",

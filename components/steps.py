@@ -28,6 +28,25 @@ def train(recipe: str, corpus: str, store: str, run_key: str, again: int) -> str
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
+def distil(
+    distil: str,
+    versions: List[str],  # noqa: UP006
+    recipes: List[str],  # noqa: UP006
+    corpus: str,
+    use: str,
+    store: str,
+    run_key: str,
+    again: int,
+) -> List[str]:  # noqa: UP006
+    """Let a version teach a student, where TEACHER:STUDENT is asked for; returns all versions, the student too."""
+    from components.distil import with_student
+    from components.specs import Input
+
+    trained = dict(zip(recipes, map(Input.of, versions), strict=True))
+    return [str(each) for each in with_student(distil, trained, Input.of(corpus), use, store, run_key, again)]
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(
     models: List[str],  # noqa: UP006
     corpus: str,

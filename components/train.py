@@ -9,6 +9,8 @@ from simulation import storage
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
+    from training.registry import Version
+    from training.tracking import Tracking
 
 
 def named_recipe(name: str) -> "Recipe":
@@ -36,21 +38,29 @@ def trained(recipe: str, corpus: Input, store: str, parent: str = "", again: int
 
 def run(spec: TrainSpec, stage: Stage) -> dict[str, Any]:
     """The stage: fit on Ray Train, log what each checkpoint brings, register the version."""
-    from components.live import said_cluster, training_watched
+    from components.live import said_cluster
     from components.record import recorded
-    from training.fit import fit
     from training.recipe import Recipe
-    from training.record import RunRecord
-    from training.system_metrics import nodes_watched
     from training.tracking import Tracking
 
     recipe = Recipe.parse(spec.recipe, "recipe")
-    tracking, corpus, name = Tracking(), spec.corpus, f"train {recipe.name}"
-    with (
-        said_cluster(name),
-        recorded(tracking, stage, name, spec.parent) as run_id,
-        training_watched(name) as progress,
-    ):
+    tracking, name = Tracking(), f"train {recipe.name}"
+    with said_cluster(name), recorded(tracking, stage, name, spec.parent) as run_id:
+        version = fitted_and_registered(recipe, spec.corpus, stage, tracking, run_id, name)
+    address = Input(address=version.address, sha256=version.weights_sha256)
+    return {"version": str(address), "name": version.name, "run_id": run_id}
+
+
+def fitted_and_registered(
+    recipe: "Recipe", corpus: Input, stage: Stage, tracking: "Tracking", run_id: str, name: str
+) -> "Version":
+    """Train on Ray, which is there, under this stage's key, and register the version in this run."""
+    from components.live import training_watched
+    from training.fit import fit
+    from training.record import RunRecord
+    from training.system_metrics import nodes_watched
+
+    with training_watched(name) as progress:
         record = RunRecord(tracking, run_id, storage.join(stage.store, "runs", stage.key), recipe)
         record.begin(corpus.address, corpus.sha256)
         try:
@@ -69,6 +79,4 @@ def run(spec: TrainSpec, stage: Stage) -> dict[str, Any]:
         finally:
             cost = record.cost()
             say(f"{name}: {cost.line()}")
-        version = record.end(fitted, corpus.address, corpus.sha256, stage.key)
-    address = Input(address=fitted.address, sha256=fitted.weights_sha256)
-    return {"version": str(address), "name": version.name, "run_id": run_id}
+        return record.end(fitted, corpus.address, corpus.sha256, stage.key)

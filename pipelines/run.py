@@ -17,6 +17,7 @@ from typing import Any
 
 from components import stage
 from components.compute import MARK, NARRATED
+from components.distil import check_pair, pair_of
 from components.evaluate import pinned
 from components.simulate import chosen
 from components.specs import is_address
@@ -39,6 +40,7 @@ class Request(Schema):
 
     scenario: str
     recipes: tuple[str, ...]
+    distil: str = ""
     gate_corpus: str = ""
     use: str
     policy: str = ""
@@ -107,6 +109,10 @@ def _checked(request: Request) -> Request:
     chosen(request.scenario, hours=request.hours, seed=request.seed)
     if not request.recipes:
         raise BadSetting("No recipe is named. Give --recipes dm_smoke,gru_smoke; `unmuffle recipes` lists them.")
+    if request.distil:
+        check_pair(request.distil, request.recipes, request.use)
+        teachers, student = pair_of(request.distil)
+        request = request.model_copy(update={"distil": f"{','.join(teachers)}:{_full(student)}"})
     for name in request.recipes:
         recipe = named_recipe(name)
         if recipe.use != request.use:

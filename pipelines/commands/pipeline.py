@@ -18,6 +18,9 @@ RECIPES = "dm_smoke,gru_smoke"
 def run(
     scenario: Annotated[str, typer.Option(help="Scenario to simulate (see `unmuffle scenarios`).")] = "sample",
     recipes: Annotated[str, typer.Option(help="Recipes to train, comma-separated (see `unmuffle recipes`).")] = RECIPES,
+    distil: Annotated[
+        str, typer.Option(help="TEACHER:STUDENT, as for `unmuffle distil`; a teacher may be one of the recipes.")
+    ] = "",
     gate_corpus: Annotated[
         str, typer.Option(help="<address>#<digest> to gate on. Default: the use's pinned one.")
     ] = "",
@@ -37,7 +40,14 @@ def run(
 
     names = tuple(name.strip() for name in recipes.split(",") if name.strip())
     request = Request(
-        scenario=scenario, recipes=names, gate_corpus=gate_corpus, use=use, policy=policy, hours=hours, seed=seed
+        scenario=scenario,
+        recipes=names,
+        distil=distil,
+        gate_corpus=gate_corpus,
+        use=use,
+        policy=policy,
+        hours=hours,
+        seed=seed,
     )
     show = partial(print, file=sys.stderr, flush=True)  # this very stream: during the run, sys.stderr is a log file
     run_here(
@@ -46,7 +56,7 @@ def run(
 
 
 def stage(
-    name: Annotated[str, typer.Argument(help="simulate, train, tune, evaluate or promote.")],
+    name: Annotated[str, typer.Argument(help="simulate, train, distil, tune, evaluate or promote.")],
     spec: Annotated[str, typer.Option(help="Address of the stage's spec.")],
 ) -> None:
     """Do one stage from its spec, or answer from its result; prints the result as JSON."""

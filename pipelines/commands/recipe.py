@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import Json, StoreOption, corpus_input, store_at
+from pipelines.commands.options import Json, StoreOption, UseOption, corpus_input, store_at
 from pipelines.commands.telling import say, tell
 
 
@@ -30,6 +30,30 @@ def train(
         profile.model_copy(update={"training": asked, "recipes": {}}).export()
     result = trained(recipe, corpus_input(corpus), store_at(store), again=again)
     tell(training_outcome(result, store_at(store), corpus), as_json)
+
+
+def distil(
+    pair: Annotated[
+        str, typer.Argument(help="TEACHER:STUDENT, such as champion:gru_smoke: versions (commas between) and a recipe.")
+    ],
+    corpus: Annotated[str, typer.Option(help="Address of a corpus; with #<digest>, as it was when it had that.")],
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="The corpus has no clean side: learn from the teachers alone.")
+    ] = False,
+    store: StoreOption = "",
+    use: UseOption = "denoise-16k",
+    again: Annotated[int, typer.Option(min=0, help="Train once more, with a seed higher by this.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Let versions teach a recipe's network; ends with quality lost and time saved. Resumes by itself."""
+    say(f"distil {pair}: looking up the teachers, the recipe and the corpus")
+    from components.distil import distilled, pair_of, version_input
+    from pipelines.distillation import outcome
+
+    names, student = pair_of(pair)
+    teachers = tuple(version_input(name, use) for name in names)
+    result = distilled(teachers, student, corpus_input(corpus), store_at(store), again=again, unlabelled=unlabelled)
+    tell(outcome(result.outputs, corpus), as_json)
 
 
 def tune(

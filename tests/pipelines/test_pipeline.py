@@ -23,7 +23,7 @@ def test_the_compiled_pipeline_is_a_pipeline_spec() -> None:
     """KFP's own message type knows every key in it."""
     spec = json_format.ParseDict(yaml.safe_load(compiled()), PipelineSpec())
     tasks = set(spec.root.dag.tasks)
-    assert tasks == {"simulate", "train-each", "evaluate", "promote"}
+    assert tasks == {"simulate", "train-each", "distil", "evaluate", "promote"}
 
 
 def test_no_task_installs_anything() -> None:
