@@ -46,6 +46,7 @@ bench-metrics: $(READY)   ## utterances per second and core of every metric
 
 bench-models: $(READY)   ## time and memory of every network, forward and backward, by threads and by length
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.models
+	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.sampling
 
 bench-smoke: $(READY)   ## trains the smoke recipes, five minutes each, and says whether each learnt what it promises
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.smoke

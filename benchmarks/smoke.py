@@ -11,6 +11,7 @@ import argparse
 import functools
 import json
 import logging
+import re
 import resource
 import sys
 import tempfile
@@ -37,6 +38,7 @@ from training.loop import Run, Seat, train
 from training.metrics import METRICS
 from training.models import Enhancer
 from training.models.polar import PolarEnhancer
+from training.objectives import Diffusion
 from training.pairs import labels_of
 from training.phase_retrieval import griffin_lim, random_phase, zero_phase
 from training.recipe import Recipe
@@ -48,6 +50,10 @@ ITERATIONS = 8
 SCENARIO_OF = {"noise": "sample", "band_limit": "sample", "clean": "phase_retrieval"}
 """Where a slice is."""
 SYSTEM_SEED = 0
+SCORE_RATIO = "score_ratio"
+"""Of a diffusion network on a row: its score loss over what a score of zero costs on average, half the number of bins;
+times and noise are drawn from the row's number."""
+GP_UNIFIED_SEEDS = (0, 1, 2)
 
 
 class Promise(NamedTuple):
@@ -80,6 +86,14 @@ PROMISES = (
     Promise("renet_phase_smoke", "zero_phase", "clean", "wopd"),
     Promise("renet_phase_smoke", "random_phase", "clean", "wopd"),
     Promise("renet_phase_smoke_griffin_lim", "random_phase_griffin_lim", "clean", "wopd"),
+    *(
+        promise
+        for seed in GP_UNIFIED_SEEDS
+        for promise in (
+            Promise(f"gp_unified_smoke_seed_{seed}", "unprocessed", "noise", "si_sdr", 1.0),
+            Promise(f"gp_unified_smoke_seed_{seed}", "zero_score", "noise", SCORE_RATIO, 0.3),
+        )
+    ),
 )
 
 
@@ -106,12 +120,16 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as temporary:
         out = (arguments.out or Path(temporary)).resolve()
-        promises = [each for each in PROMISES if named(each.system) in arguments.recipes]
+        asked = set(arguments.recipes)
+        promises = [each for each in PROMISES if asked & {named(each.system), trained_by(each.system)}]
         corpora = {name: corpus(name, out) for name in {SCENARIO_OF[each.slice] for each in promises}}
         needed = dict.fromkeys(
-            name for each in promises for name in (named(each.system), named(each.other)) if name.endswith("_smoke")
+            system
+            for each in promises
+            for system in (trained_by(each.system), trained_by(each.other))
+            if named(system).endswith("_smoke")
         )
-        versions = {name: trained(recipe(name), corpora, out) for name in needed}
+        versions = {system: trained(recipe_of(system), corpora, out) for system in needed}
         found = list(kept(promises, versions, corpora))
     spent = {name: version_record(address).facts for name, address in versions.items()}
     tell(found, spent)
@@ -124,9 +142,10 @@ def main() -> int:
 def parsed() -> argparse.Namespace:
     """The command line."""
     known = list(dict.fromkeys(named(each.system) for each in PROMISES))
+    seeds = sorted({trained_by(each.system) for each in PROMISES}.difference(known))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "recipes", nargs="*", choices=[*known, []], default=known, help="those whose promises are tried"
+        "recipes", nargs="*", choices=[*known, *seeds, []], default=known, help="those whose promises are tried"
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="a folder that keeps corpora and versions")
@@ -136,7 +155,18 @@ def parsed() -> argparse.Namespace:
 
 def named(system: str) -> str:
     """The recipe behind a system, or the baseline itself."""
+    return re.sub(r"_seed_\d+$", "", trained_by(system))
+
+
+def trained_by(system: str) -> str:
+    """The recipe and its seed."""
     return system.removesuffix("_griffin_lim")
+
+
+def recipe_of(system: str) -> Recipe:
+    """With the seed that the system's name ends in, if it does."""
+    found, _, seed = system.partition("_seed_")
+    return recipe(found).model_copy(update={"seed": int(seed)}) if seed else recipe(found)
 
 
 def corpus(name: str, out: Path) -> dict[str, Corpus]:
@@ -188,13 +218,18 @@ def kept(
     @functools.cache
     def scores(system: str, part: str) -> pd.DataFrame:
         splits = corpora[SCENARIO_OF[part]]
-        metrics = [each.metric for each in promises if each.slice == part]
+        metrics = [each.metric for each in promises if each.slice == part and each.metric in METRICS]
         torch.manual_seed(SYSTEM_SEED)
         return scored(enhancing(system, models, splits["train"]), splits["test"], part, list(dict.fromkeys(metrics)))
 
+    @functools.cache
+    def ratios(system: str, part: str) -> pd.DataFrame:
+        return score_ratios(models.get(system), corpora[SCENARIO_OF[part]]["test"], part)
+
     for promise in promises:
-        ours, theirs = (scores(name, promise.slice) for name in (promise.system, promise.other))
-        sign = 1.0 if METRICS[promise.metric].higher_is_better else -1.0
+        table = ratios if promise.metric == SCORE_RATIO else scores
+        ours, theirs = (table(name, promise.slice) for name in (promise.system, promise.other))
+        sign = 1.0 if promise.metric in METRICS and METRICS[promise.metric].higher_is_better else -1.0
         difference = sign * (ours[promise.metric] - theirs[promise.metric]).to_numpy(float)
         interval = Bootstrap(clusters_of(ours), seed=0).interval(difference)
         assert interval is not None, f"{promise} could not be scored"
@@ -209,6 +244,20 @@ def scored(enhance: Enhance, test: Corpus, part: str, metrics: Sequence[str]) ->
         for row, label in enumerate(labels)
         if label.case == part
     ]
+    return pd.DataFrame(lines)
+
+
+@torch.inference_mode()
+def score_ratios(model: Enhancer | None, test: Corpus, part: str) -> pd.DataFrame:
+    """Labels and score ratios of the rows of a slice; without a network, of a score of zero."""
+    objective, lines = Diffusion.Config().build(), []
+    for row, label in enumerate(labels_of(test)):
+        if label.case == part:
+            torch.manual_seed(row)
+            mixture = test.read(row)
+            noisy, clean = (torch.from_numpy(each.astype(np.float32))[None] for each in (mixture.noisy, mixture.clean))
+            ratio = 1.0 if model is None else float(objective.losses(model, noisy, clean).parts["score_ratio"])
+            lines.append(label.model_dump() | {SCORE_RATIO: ratio})
     return pd.DataFrame(lines)
 
 
@@ -269,14 +318,18 @@ def tell(found: Sequence[Held], spent: Mapping[str, Mapping[str, Any]]) -> None:
         print(f"| {name} | {facts['steps']} | {facts['core_seconds']:.0f} |")
     print("\n| | over | slice | metric | from | better by (95 %) | wanted | |\n| --- " + "| --- " * 7 + "|")
     for (promise, before, gain), good in zip(found, (each.good for each in found), strict=True):
-        metric = METRICS[promise.metric]
         interval = "" if gain.low is None else f" ({gain.low:.3f} to {gain.high:.3f})"
         verdict = f"told: {promise.told}" if promise.told else "PASS" if good else "FAIL"
         print(
-            f"| {promise.system} | {promise.other} | {promise.slice}, {gain.n} rows | {metric.title} in {metric.unit} "
+            f"| {promise.system} | {promise.other} | {promise.slice}, {gain.n} rows | {titled(promise.metric)} "
             f"| {before:.3f} | {gain.mean:.3f}{interval} | {f'at least {promise.least:g}, ' if promise.least else ''}"
             f"surely | {verdict} |"
         )
+
+
+def titled(metric: str) -> str:
+    """As papers write it, with its unit."""
+    return f"{METRICS[metric].title} in {METRICS[metric].unit}" if metric in METRICS else "score loss over that of zero"
 
 
 def as_json(found: Sequence[Held], spent: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

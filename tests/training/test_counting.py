@@ -20,7 +20,7 @@ PARAMETERS = {
     "renet_causal": 1_586_833,
     "sgmse_plus": 65_590_694,
     "gp_unified": 106_782_668,
-    "gp_unified_small": 498_300,
+    "gp_unified_small": 144_396,
     "bsp_mpnet": 16_018_628,
     "bsp_mpnet_2_blocks": 29_425_378,
     "bsp_mpnet_large": 17_261_276,

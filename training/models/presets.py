@@ -88,9 +88,10 @@ PRESETS: dict[str, Preset] = {
         GpUnified.Config(
             hop_size=256,
             channels=8,
-            multipliers=(1, 2, 4, 4),
+            multipliers=(1, 1, 2, 2),
             blocks=1,
             attention_bins=(),
+            fourier_scale=1.0,
             predictive_output="mask",
             sampling=Sampling(mode="predictive", predictive_noise=False),
         ),
