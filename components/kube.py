@@ -144,7 +144,8 @@ class Kube:
         attributes = client.V1ResourceAttributes(
             namespace=self.namespace, verb=verb, group=group, resource=resource, subresource=part or None
         )
-        review = client.V1SelfSubjectAccessReview(spec=client.V1SelfSubjectAccessReviewSpec(attributes))
+        spec = client.V1SelfSubjectAccessReviewSpec(resource_attributes=attributes)
+        review = client.V1SelfSubjectAccessReview(spec=spec)
         call = self._access.create_self_subject_access_review
         answer = _asked("create selfsubjectaccessreviews", call, review)
         return bool(answer.status.allowed)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import champion, corpus, infra, machine, pipeline, recipe, version
+from pipelines.commands import champion, corpus, infra, machine, pipeline, recipe, tracing, version
 from pipelines.commands.telling import Answering
 
 app = typer.Typer(
@@ -54,6 +54,7 @@ app.command()(recipe.recipes)
 app.command()(corpus.scenarios)
 app.command()(version.metrics)
 app.command()(machine.doctor)
+app.command()(tracing.trace)
 
 corpus_app.command()(corpus.show)
 corpus_app.command()(corpus.verify)

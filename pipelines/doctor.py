@@ -6,6 +6,8 @@ A machine may lack any library, so nothing but ours and the standard library is 
 import shutil
 import socket
 import sys
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from importlib import import_module, metadata, util
 from pathlib import Path
@@ -22,6 +24,8 @@ INSTALL = "make setup, or: pip install -c constraints.txt -e ."
 PACKAGES = ("simulation", "training", "serving", "components", "pipelines")
 FREE_GB = 2.0
 """A run of the sample pipeline needs less than half of this."""
+SKEW_S = 60.0
+"""How far our clock may be from the store's: locks and requests are dated."""
 
 
 class Check(NamedTuple):
@@ -33,24 +37,34 @@ class Check(NamedTuple):
     mend: str = ""
 
 
-def examine(port: int) -> Iterator[Check]:
-    """All checks, quick ones first. Nothing is changed, but the home is made where there is none yet."""
+def examine(port: int, cluster: bool = False) -> Iterator[Check]:
+    """All checks, quick ones first. Nothing is changed, but the home is made where there is none yet.
+
+    `cluster` looks at Kubernetes and Kubeflow too, and expects a store that many may write to at once.
+    """
     checks: dict[str, Callable[[], Check]] = {
         "python": python,
         "libraries": requirements,
         "packages": own_packages,
         "loading": loading,
         "home": lambda: writable(_home().path),
-        "store": lambda: store(_home().store),
+        "store": lambda: store(_home().store, many=cluster),
+        "clock": lambda: clock(_home().store),
         "mlflow": lambda: tracking(_home().tracking_uri),
+        "settings": settings,
+        "gpu": gpu,
         "port": lambda: free_port(port),
     }
+    if cluster:
+        from pipelines import doctor_cluster
+
+        checks |= doctor_cluster.CHECKS
     for name, check in checks.items():
         try:
             yield check()
         except ImportError as error:
             yield Check(name, False, f"cannot be looked at: {error}", INSTALL)
-        except UnmuffleError as error:  # of the home
+        except UnmuffleError as error:  # of the home, which several look for
             yield Check(name, False, str(error), "export UNMUFFLE_HOME=<a folder you can write>")
 
 
@@ -127,8 +141,8 @@ def writable(path: Path) -> Check:
     return Check("home", free >= FREE_GB, f"{path} writable, {free:.1f} GB free", mend)
 
 
-def store(address: str) -> Check:
-    """The store takes writes, and conditional ones."""
+def store(address: str, many: bool = False) -> Check:
+    """The store takes writes, and conditional ones; without these only one may write, which `many` will not do with."""
     from simulation import storage
 
     try:
@@ -136,7 +150,56 @@ def store(address: str) -> Check:
     except UnmuffleError as error:
         return Check("store", False, str(error), "export UNMUFFLE_STORE=<a folder or s3://bucket/prefix you can write>")
     found = f"{address} " + ("honours conditional writes" if conditional else "takes one writer at a time")
-    return Check("store", True, found)
+    mend = "Choose a store that answers 412 to a PUT with If-None-Match: * over an object; stages on a cluster need it."
+    return Check("store", conditional or not many, found, mend)
+
+
+def clock(address: str) -> Check:
+    """Our clock is the store's, by the date it gives to an object that is written now."""
+    from simulation import storage
+
+    probe = storage.join(address, f"doctor-{uuid.uuid4().hex}")
+    try:
+        storage.replace(probe, b"")
+        written, now = storage.stored(probe), time.time()
+        storage.delete(probe)
+    except UnmuffleError as error:
+        return Check("clock", False, f"cannot be compared: {error}", "Mend the store first.")
+    apart_s = abs(now - written.modified) if written else 0.0
+    found = f"{apart_s:.0f} s from the store's"
+    return Check("clock", apart_s <= SKEW_S, found, "Set this machine's clock: timedatectl set-ntp true")
+
+
+def settings() -> Check:
+    """What the environment holds as JSON can be read: the compute profile, whom to tell."""
+    from components.compute import Compute
+    from components.notify import Audience
+
+    try:
+        compute, audience = Compute.current(), Audience.current()
+    except UnmuffleError as error:
+        return Check("settings", False, str(error), "Mend the variable that is named, or unset it.")
+    told = sum(map(bool, (audience.webhook, audience.slack, audience.smtp)))
+    where = f"RayJobs in {compute.cluster.namespace}" if compute.cluster else "stages run here"
+    return Check("settings", True, f"{where}; {told} to be told of runs")
+
+
+def gpu() -> Check:
+    """A profile that trains on GPUs of this machine finds some."""
+    from components.compute import Compute
+
+    try:
+        compute = Compute.current()
+    except UnmuffleError:
+        return Check("gpu", True, "not known: the compute profile cannot be read")
+    wanted = any(one.gpus_per_worker for one in (compute.training, *compute.recipes.values()))
+    if compute.cluster is not None or not wanted:
+        return Check("gpu", True, "none is asked for here")
+    import torch
+
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mend = "Set gpus_per_worker to 0 in UNMUFFLE_COMPUTE, or install a driver and a torch that fit the GPUs."
+    return Check("gpu", found > 0, f"{found} that torch can use", mend)
 
 
 def tracking(uri: str) -> Check:

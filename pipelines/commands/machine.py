@@ -9,12 +9,14 @@ from pipelines.commands.options import PORT, Json
 
 
 def doctor(
-    port: Annotated[int, typer.Option(help="Port that `unmuffle serve` is to use.")] = PORT, as_json: Json = False
+    port: Annotated[int, typer.Option(help="Port that `unmuffle serve` is to use.")] = PORT,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Look at Kubernetes and Kubeflow too.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what is wrong with this set-up, and what to type to mend it."""
     from pipelines.doctor import examine
 
-    checks = list(examine(port))
+    checks = list(examine(port, cluster))
     if as_json:
         typer.echo(json.dumps([check._asdict() for check in checks], indent=2))
     else:

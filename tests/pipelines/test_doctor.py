@@ -27,7 +27,9 @@ def examined(folder: Path, lacking: tuple[str, ...], home: Path) -> dict[str, di
 def test_a_missing_library_is_said_whatever_needs_it(lacking: tuple[str, ...], tmp_path: Path) -> None:
     """Every other check is answered all the same."""
     checks = examined(tmp_path, lacking, tmp_path / "home")
-    assert list(checks) == ["python", "libraries", "packages", "loading", "home", "store", "mlflow", "port"]
+    assert list(checks) == [
+        "python", "libraries", "packages", "loading", "home", "store", "clock", "mlflow", "settings", "gpu", "port",
+    ]  # fmt: skip
     assert any(lacking[0] in check["found"] and "make setup" in check["mend"] for check in checks.values())
 
 

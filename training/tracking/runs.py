@@ -83,6 +83,11 @@ class Runs(Connection):
         """Set tags; unlike params they may change."""
         self._write({"do": "tag", "run_id": run_id, "tags": dict(tags)})
 
+    def run_tags(self, run_id: str) -> dict[str, str]:
+        """What a run says of itself, its code and its data."""
+        with self._answers():
+            return dict(self._client.get_run(self._real_id(run_id)).data.tags)
+
     def finish(self, run_id: str, ok: bool) -> None:
         """End the run as finished or failed."""
         self._write({"do": "finish", "run_id": run_id, "ok": ok})
