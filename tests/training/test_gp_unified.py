@@ -352,15 +352,16 @@ def test_silence_comes_back_as_silence(fill: Fill) -> None:
     assert (small(fill)(torch.zeros(1, 3000, dtype=torch.float64)) == 0).all()
 
 
-def test_long_audio_never_passes_as_a_whole(fill: Fill) -> None:
+@pytest.mark.parametrize(("seconds", "blocks"), [(6, 2), pytest.param(600, 150, marks=pytest.mark.long)])
+def test_long_audio_never_passes_as_a_whole(fill: Fill, seconds: int, blocks: int) -> None:
     """Blocks of at most 5.5 s with their context, faded into each other: memory does not grow with the length."""
     model = small(fill, channels=2, multipliers=(1, 1), hop_size=256, sampling={"mode": "predictive"}).float()
     heard: list[int] = []
     model.stft.register_forward_pre_hook(lambda _, inputs: heard.append(inputs[0].shape[-1]))
-    enhanced = enhance_any_length(model, noise(1, 6 * 16000)[0].float().numpy())
-    assert enhanced.shape == (6 * 16000,)
+    enhanced = enhance_any_length(model, noise(1, seconds * 16000)[0].float().numpy())
+    assert enhanced.shape == (seconds * 16000,)
     assert np.isfinite(enhanced).all()
-    assert len(heard) == 2
+    assert len(heard) == blocks
     assert max(heard) <= 5.5 * 16000
 
 
