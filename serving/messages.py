@@ -104,6 +104,8 @@ class ModelFacts(Schema):
     causal: bool
     latency_samples: int
     parameters: int
+    tiers: tuple[str, ...] = ()
+    """What `tier` of a request may be; none where the network is no diffusion network."""
     refused: str = ""
     """Why the last version this replica was told to load was turned down; "" when it was not."""
 

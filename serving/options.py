@@ -15,6 +15,7 @@ from serving.wire import Refused
 from simulation.audio import Waveform
 from simulation.schema import Schema
 
+TIERS = ("full", "fast", "predictive")
 FASTEST_STEPS = 5
 """Of the tier `fast`."""
 
@@ -62,6 +63,21 @@ def mixed(answer: Waveform, samples: Waveform, options: Options) -> Waveform:
     if options.dry == 0:
         return answer
     return np.clip((1 - options.dry) * answer + options.dry * samples, -1.0, 1.0).astype(np.float32)
+
+
+def tiers(engine: Engine) -> tuple[str, ...]:
+    """Those that the network can be asked for; none where it is no diffusion network."""
+
+    def possible(tier: str) -> bool:
+        try:
+            engine_for(engine, Options.parse({"tier": tier}, "tier"))
+        except Refused:
+            return False
+        return True
+
+    if getattr(engine.model.config, "sampling", None) is None:
+        return ()
+    return tuple(tier for tier in TIERS if possible(tier))
 
 
 def engine_for(engine: Engine, options: Options) -> Engine:

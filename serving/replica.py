@@ -71,6 +71,7 @@ class Loaded:
             causal=model.causal,
             latency_samples=model.latency_samples,
             parameters=sum(weights.numel() for weights in model.parameters()),
+            tiers=options.tiers(self.engine),
             refused=self.refused,
         )
 

@@ -1803,6 +1803,64 @@ FAULTS = (
         "    found",
         "tests/serving/test_network_costs.py::test_a_network_that_wants_more_memory_than_is_free_is_answered",
     ),
+    # ---- canary
+    Fault(
+        "several likelihood ratios are added up instead of averaged",
+        "serving/canary.py",
+        "np.logaddexp.reduce(ratios) - np.log(len(larger))",
+        "np.logaddexp.reduce(ratios)",
+        "tests/serving/test_canary.py::test_an_acceptable_candidate_is_seldom_rolled_back_for_a_check",
+    ),
+    Fault(
+        "a check that never said anything is a pass",
+        "serving/canary.py",
+        "if log_evidence_for(check, tally) < -np.log(rules.beta)]",
+        "if tally.judged and log_evidence_for(check, tally) < -np.log(rules.beta)]",
+        "tests/serving/test_canary.py::test_what_cannot_be_told_is_no_pass",
+    ),
+    Fault(
+        "a candidate's answer is given to its caller whatever it is",
+        "serving/traffic.py",
+        "if asked.done() and not unusable(ours, asked.result()):",
+        "if asked.done() and not asked.result().problem:",
+        "tests/serving/test_traffic.py::test_a_candidate_that_fails_never_costs_its_caller_the_answer",
+    ),
+    Fault(
+        "a replica goes on asking the candidate after the judge said stop",
+        "serving/traffic.py",
+        "self.stopped = self.stopped or not go_on",
+        "self.stopped = False",
+        "tests/serving/test_traffic.py::test_after_the_judge_said_stop_the_champion_answers_alone",
+    ),
+    Fault(
+        "a candidate that was rolled back goes on answering its share",
+        "serving/steps.py",
+        "        service.let_out()\n",
+        "        pass\n",
+        "tests/serving/test_promotion.py::test_a_canary_that_finds_a_fault_leaves_the_champion_champion",
+    ),
+    Fault(
+        "a canary does not hear that a person ended it",
+        "serving/promotion.py",
+        "lambda event: note(lease.store, version.use, event), lease.check)",
+        "lambda event: note(lease.store, version.use, event))",
+        "tests/serving/test_promotion.py::test_rolling_back_during_a_canary_ends_the_canary",
+    ),
+    Fault(
+        "one answer of the new version among old ones is a switch",
+        "serving/ray_service.py",
+        'row = row + 1 if self._answers("", wanted) else 0',
+        'row = row + 1 if self._answers("", wanted) else row',
+        "tests/serving/test_ray_service.py::test_a_switch_counts_when_no_replica_answers_with_the_old_version",
+    ),
+    Fault(
+        "a service is brought back to the alias in the middle of a promotion",
+        "serving/reconcile.py",
+        "    if lease.held(store, use):\n        return False\n",
+        "",
+        "tests/serving/test_ray_service.py::"
+        "test_a_service_is_brought_back_to_the_alias_and_cleared_of_what_a_killed_promotion_left",
+    ),
 )
 
 

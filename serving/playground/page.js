@@ -6,6 +6,8 @@ const at = (id) => document.getElementById(id);
 const sound = new AudioContext();
 const here = { before: null, after: null, playing: null, offset: 0, pictures: {}, models: [] };
 
+const TIERS = { full: "as trained", fast: "few steps", predictive: "no steps, predictive only" };
+
 function say(text, problem = false, where = "status") {
   at(where).textContent = text;
   at(where).classList.toggle("problem", problem);
@@ -37,8 +39,7 @@ async function enhance(blob, name) {
   try {
     const before = await decoded(blob);
     const began = performance.now();
-    const tier = at("tier-label").hidden ? "" : `?tier=${encodeURIComponent(at("tier").value)}`;
-    const answer = await ask(`v1/enhance${tier}`, { method: "POST", body: blob, headers: { Accept: "audio/wav" } });
+    const answer = await ask(`v1/enhance?${wishes()}`, { method: "POST", body: blob, headers: { Accept: "audio/wav" } });
     const enhanced = await answer.blob();
     const took = (performance.now() - began) / 1000;
     Object.assign(here, { before, after: await decoded(enhanced), offset: 0 });
@@ -46,6 +47,15 @@ async function enhance(blob, name) {
   } catch (problem) {
     say(problem.message, true);
   }
+}
+
+/** The options that were chosen, as a query. */
+function wishes() {
+  const query = new URLSearchParams();
+  if (!at("tier-label").hidden) query.set("tier", at("tier").value);
+  if (at("most").value) query.set("max_suppression_db", at("most").value);
+  if (at("contrast").checked) query.set("contrast", "true");
+  return query;
 }
 
 async function decoded(blob) {
@@ -194,6 +204,8 @@ async function record() {
 
 // ---- live ------------------------------------------------------------------------------------------------------------
 
+/** Browsers send no headers with a WebSocket: the key goes into its first message. */
+const key = () => (at("key").value ? { key: at("key").value } : {});
 const streams = () => here.models.some((model) => model.causal);
 
 /** One stream to the service and back; goes on where it was when the connection is lost. */
@@ -219,8 +231,8 @@ class Live {
     this.socket.binaryType = "arraybuffer";
     this.ready = false;
     this.socket.onopen = () => this.socket.send(JSON.stringify(this.session
-      ? { type: "resume", session: this.session, received: this.received }
-      : { type: "start", sample_rate: this.rate, channels: 1, encoding: "s16le" }));
+      ? { type: "resume", session: this.session, received: this.received, ...key() }
+      : { type: "start", sample_rate: this.rate, channels: 1, encoding: "s16le", ...key() }));
     this.socket.onmessage = ({ data }) => (typeof data === "string" ? this.told(JSON.parse(data)) : this.heard(new Int16Array(data)));
     this.socket.onclose = () => this.lost();
   }
@@ -369,7 +381,7 @@ async function introduce() {
     at("model").replaceChildren(...models.map((one) => new Option(`${one.name} (${one.kind})`, one.name)));
     const tiers = model.tiers ?? [];
     at("tier-label").hidden = !tiers.length;
-    at("tier").replaceChildren(...tiers.map((tier) => new Option(tier.title ?? tier.name ?? tier, tier.name ?? tier)));
+    at("tier").replaceChildren(...tiers.map((tier) => new Option(TIERS[tier] ?? tier, tier)));
     facts([
       ["Version", model.name],
       ["Network", `${model.version.network} (${model.kind}), ${model.parameters.toLocaleString("en")} parameters`],
@@ -422,7 +434,11 @@ async function scorecard() {
 
 // ---- what people do --------------------------------------------------------------------------------------------------
 
-at("file").addEventListener("change", ({ target }) => target.files[0] && enhance(target.files[0], target.files[0].name));
+at("file").addEventListener("change", ({ target }) => {
+  const [file] = target.files;
+  target.value = "";  // the same file again, with other wishes, is a change too
+  if (file) enhance(file, file.name);
+});
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   at("drop").addEventListener(kind, (event) => {
     event.preventDefault();

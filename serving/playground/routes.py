@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from serving.playground.scores import Scores, kept
@@ -44,8 +44,9 @@ async def part(name: str) -> Response:
 
 
 @ROUTES.get("/v1/scores")
-async def scores(service: This) -> Scores:
+async def scores(request: Request, service: This) -> Scores:
     """The scorecard, in short, by which the version that answers was promoted; 404 where it was not."""
+    service.doorkeeper.caller(request, "read")
     version = service.loaded.version
     found = await asyncio.to_thread(kept, Home.current().store, version.use, version.weights_sha256)
     if found is None:

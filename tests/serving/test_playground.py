@@ -111,10 +111,16 @@ def tab(here: str, card: Scores, new_tab: Callable[[], Any]) -> Any:
 @pytest.fixture(scope="module")
 def heard(tab: Any, recording: Path) -> Any:
     """The page after a file was chosen and came back."""
-    node = tab.call("DOM.querySelector", nodeId=tab.call("DOM.getDocument")["root"]["nodeId"], selector="#file")
-    tab.call("DOM.setFileInputFiles", files=[str(recording)], nodeId=node["nodeId"])
-    tab.wait("/^Done/.test(document.getElementById('status').textContent)", 60)
+    choose(tab, recording)
     return tab
+
+
+def choose(tab: Any, path: Path) -> None:
+    """A file, as a person does; until it came back."""
+    node = tab.call("DOM.querySelector", nodeId=tab.call("DOM.getDocument")["root"]["nodeId"], selector="#file")
+    tab.js("document.getElementById('status').textContent = ''")
+    tab.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node["nodeId"])
+    tab.wait("/^Done/.test(document.getElementById('status').textContent)", 60)
 
 
 def text(tab: Any, name: str) -> str:
@@ -154,6 +160,15 @@ def test_a_file_comes_back_enhanced_and_can_be_saved(heard: Any, here: str, reco
     )
     assert before > 70 and after > 70 and before != after
     assert re.search(r"0 to (8|4) kHz", text(heard, "scale"))
+
+
+def test_the_service_is_asked_for_what_was_chosen(heard: Any, recording: Path) -> None:
+    """Least suppression and stretched contrast stand in the query; a network without tiers offers none."""
+    assert heard.js("document.getElementById('tier-label').hidden")
+    heard.js("document.getElementById('most').value = '20'; document.getElementById('contrast').click()")
+    choose(heard, recording)
+    heard.js("document.getElementById('most').value = ''; document.getElementById('contrast').click()")
+    assert heard.requests[-1].endswith("/v1/enhance?max_suppression_db=20&contrast=true")
 
 
 def test_before_and_after_play_in_sync_and_the_toggle_switches_between_them(heard: Any) -> None:
