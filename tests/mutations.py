@@ -17,7 +17,17 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("simulation", "training", "serving", "components", "pipelines", "infra", "tests", "pyproject.toml", "README.md")
+COPIED = (
+    "simulation",
+    "training",
+    "serving",
+    "components",
+    "pipelines",
+    "infra",
+    "tests",
+    "pyproject.toml",
+    "README.md",
+)
 LANES = 2
 """Copies that are tested at the same time."""
 PASSED, FAILED = 0, 1
@@ -1860,6 +1870,42 @@ FAULTS = (
         "",
         "tests/serving/test_ray_service.py::"
         "test_a_service_is_brought_back_to_the_alias_and_cleared_of_what_a_killed_promotion_left",
+    ),
+    # ---- distillation
+    Fault(
+        "teachers are asked although their lessons are kept",
+        "training/objectives/distillation.py",
+        'if self.config.lessons == "asked":',
+        "if True:",
+        "tests/training/test_distillation.py::test_kept_lessons_take_the_teachers_place",
+    ),
+    Fault(
+        "of several teachers only the first is heard",
+        "training/objectives/distillation.py",
+        "enhanced = torch.stack([each.enhanced for each in estimates]).mean(0)",
+        "enhanced = estimates[0].enhanced",
+        "tests/training/test_distillation.py::test_several_teachers_are_averaged",
+    ),
+    Fault(
+        "features of a piece are cut from the beginning of the mixture",
+        "training/objectives/distillation_lessons.py",
+        "round(start / hop)",
+        "0",
+        "tests/training/test_distillation.py::test_lessons_are_what_teachers_say_of_whole_mixtures",
+    ),
+    Fault(
+        "a student of recordings without a clean side looks at it",
+        "training/objectives/distillation_objective.py",
+        "if self.config.clean:",
+        "if True:",
+        "tests/training/test_distillation.py::test_without_a_clean_side_the_teacher_alone_is_learnt_from",
+    ),
+    Fault(
+        "a map between features does not learn with the student",
+        "training/objectives/base.py",
+        "own = list(self.parameters()) if phase != MODEL or self.phases == (MODEL,) else []",
+        "own = list(self.parameters()) if phase != MODEL else []",
+        "tests/training/test_distillation.py::test_between_widths_a_map_is_learnt",
     ),
 )
 
