@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands import champion, corpus, infra, machine, pipeline, recipe, tracing, version
+from pipelines.commands import champion, cluster, corpus, infra, machine, pipeline, recipe, tracing, version
 from pipelines.commands.telling import Answering
 
 app = typer.Typer(
@@ -64,7 +64,11 @@ corpus_app.command()(corpus.card)
 corpus_app.command()(corpus.diff)
 corpus_app.command()(corpus.replay)
 
-pipeline_app.command("compile")(pipeline.compile_pipeline)
+pipeline_app.command("compile")(cluster.compile_pipeline)
+pipeline_app.command()(cluster.submit)
+pipeline_app.command()(cluster.schedule)
+pipeline_app.command()(cluster.trigger)
+pipeline_app.command("list")(cluster.listing)
 
 infra_app.command()(infra.lint)
 infra_app.command("serve")(infra.serve)

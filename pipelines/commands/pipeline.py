@@ -1,8 +1,7 @@
-"""Commands over the pipeline as a whole: run it here, do one stage of it, write it for a cluster."""
+"""Commands over the pipeline as a whole: run it here, do one stage of it, remove what lost runs left."""
 
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -79,20 +78,3 @@ def reap(
     reaped = reap_jobs(Kube.connect(cluster.namespace), cluster.kfp_namespace, dry=dry)
     lines = [f"{one.name}: {one.reason}" for one in reaped]
     tell([one._asdict() for one in reaped], as_json, "\n".join(lines) or "Nothing is left behind.")
-
-
-def compile_pipeline(
-    out: Annotated[Path, typer.Option(help="File to write the YAML to.")],
-    image: Annotated[str, typer.Option(help="Image of every task, by digest: REF@sha256:...")] = "",
-) -> None:
-    """Write the pipeline as YAML for a Kubeflow cluster."""
-    from pipelines.compile import compiled
-
-    text = compiled(image) if image else compiled()
-    try:
-        out.write_text(text)
-    except OSError as error:
-        raise BadSetting(
-            f"{out} cannot be written: {error.strerror}. Give --out a file in a folder that exists."
-        ) from None
-    typer.echo(str(out))
