@@ -1204,6 +1204,27 @@ FAULTS = (
         "kept = slice(None)",
         "tests/training/test_diffusion_objective.py::test_a_fresh_network_scores_what_a_score_of_zero_does",
     ),
+    Fault(
+        "take steps of 1/N where exact ones are asked for",
+        "training/models/gp_unified/samplers.py",
+        "else time - follows",
+        "else 1 / sampling.steps",
+        "tests/training/test_gp_unified_sampling.py::test_few_steps_are_off_as_the_mathematics_says",
+    ),
+    Fault(
+        "draw a seed although the settings have one",
+        "training/models/gp_unified/network.py",
+        "if seed is None else seed",
+        "if True else seed",
+        "tests/training/test_gp_unified.py::test_settings_with_a_seed_leave_nothing_to_chance",
+    ),
+    Fault(
+        "learn the score from items that are asked as the predictive mode asks",
+        "training/objectives/diffusion.py",
+        ">= calls)",
+        ">= 0)",
+        "tests/training/test_diffusion_objective.py::test_a_share_of_a_batch_is_asked_as_the_predictive_mode_asks",
+    ),
     # ---- objectives of the papers
     Fault(
         "phases are compared without unwrapping",
