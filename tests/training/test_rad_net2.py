@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from simulation.errors import BadSetting
 from training.models.rad_net2 import RadNet2
 from training.models.rad_net2.axial import AxialAttention, FullAttention, PairedAttention
 from training.models.rad_net2.denoising import (
@@ -93,16 +94,24 @@ def test_the_way_down_is_the_way_up() -> None:
     assert remainders((513, 127, 31, 7), 7, 4) == (2, 0, 0)
 
 
-@pytest.mark.parametrize("changes", [{}, STAGE_1], ids=["both", "stage 1"])
-def test_no_sample_waits_longer_than_a_window(fill: Fill, changes: dict[str, Any]) -> None:
-    """Inputs that differ from a sample on give outputs that differ from one window before it on, and no sooner."""
-    model, middle = small(fill, **changes), 2400
-    noisy = 0.05 * random(1, 4800)
+def first_difference(model: RadNet2, length: int) -> int:
+    """The first output sample that differs where inputs differ from the middle on."""
+    noisy, middle = 0.05 * random(1, length), length // 2
     changed = noisy.clone()
     changed[:, middle:] *= -2
     with torch.no_grad():
-        first = int((model(noisy) != model(changed))[0].nonzero()[0])
-    assert middle - model.config.window_size <= first < middle
+        return int((model(noisy) != model(changed))[0].nonzero()[0])
+
+
+@pytest.mark.parametrize("stages", ["both", "stage 1", "stage 2"])
+def test_no_sample_waits_longer_than_a_window(fill: Fill, stages: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 48 kHz, inputs that differ from a sample on give outputs that differ from 960 samples before it, no sooner."""
+    changes = {"window_size": 960, "hop_size": 480, "fft_size": 1024} | (STAGE_1 if stages == "stage 1" else {})
+    model, length = small(fill, **changes), 9600
+    if stages == "stage 2":
+        monkeypatch.setattr(model.repairing, "forward", lambda x, _: x)
+    assert length // 2 - 960 <= first_difference(model, length) < length // 2
+    assert model.sample_rate == 48000
 
 
 def test_at_its_own_rate_the_wait_is_960_samples() -> None:
@@ -114,16 +123,13 @@ def test_at_its_own_rate_the_wait_is_960_samples() -> None:
 
 def test_the_teacher_sees_what_comes(fill: Fill) -> None:
     """Its output changes long before its input does, and it refuses to answer in pieces."""
-    model, middle = small(fill, **TEACHER), 2400
-    noisy = 0.05 * random(1, 4800)
-    changed = noisy.clone()
-    changed[:, middle:] *= -2
-    with torch.no_grad():
-        first = int((model(noisy) != model(changed))[0].nonzero()[0])
-    assert first < middle - 2 * model.config.window_size
+    model = small(fill, **TEACHER)
+    assert first_difference(model, 4800) < 2400 - 2 * model.config.window_size
     assert not model.causal
     with pytest.raises(NotImplementedError):
-        model.stream(None, noisy)
+        model.stream(None, random(1, 480))
+    with pytest.raises(BadSetting, match="Use stream"):
+        model.streamer()
 
 
 def test_the_convolutions_of_the_teacher_look_as_far_ahead_as_back(fill: Fill) -> None:
@@ -148,6 +154,40 @@ def test_a_student_and_its_teacher_have_features_to_compare(fill: Fill) -> None:
     assert [one.shape for one in mine] == [one.shape for one in theirs]
     assert len(mine) == 3 + 1 + 2 + 2
     assert not torch.allclose(mine[-1], theirs[-1])
+
+
+def test_with_the_weights_of_its_teacher_nothing_is_left_to_learn(fill: Fill) -> None:
+    """Of two networks that see both sides and have equal weights, every feature is the same."""
+    teacher, student = small(fill, **TEACHER), small(lambda _: None, **TEACHER)
+    student.load_state_dict(teacher.state_dict())
+    noisy = 0.05 * random(1, 2400)
+    with torch.no_grad():
+        pairs = zip(teacher.estimate(noisy).features, student.estimate(noisy).features, strict=True)
+        assert all(torch.equal(theirs, mine) for theirs, mine in pairs)
+
+
+def test_digital_silence_has_a_gradient(fill: Fill) -> None:
+    """A root at zero has none: every weight's gradient is finite where frames are nothing but zeros."""
+    model = small(fill)
+    noisy = 0.05 * random(1, 2400)
+    noisy[:, 600:] = 0
+    model(noisy).square().sum().backward()
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_parts_of_a_skip_meet_their_own_kind() -> None:
+    """On the way up, real parts of both inputs stand before all imaginary ones: turned inputs come out turned."""
+    torch.manual_seed(0)
+    up, lower, skip = ComplexTransposed(4, 2).double(), random(1, 2, 2, 3, 4), random(1, 2, 2, 3, 4) + 1
+
+    def out(turn: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        return complex_of(up(torch.cat([turn(lower), turn(skip)], dim=2), Memory()))
+
+    with torch.no_grad():
+        assert up.bias is not None
+        up.bias.zero_()
+        turned = out(lambda z: torch.stack([-z[:, 1], z[:, 0]], dim=1))
+        assert torch.allclose(turned, 1j * out(lambda z: z))
 
 
 def test_a_running_norm_knows_the_past_alone() -> None:
@@ -201,7 +241,7 @@ FRAME_BY_FRAME: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", FRAME_BY_FRAME)
 def test_the_streamer_answers_as_the_network_does(fill: Fill, case: str) -> None:
     """Frame by frame, two waveforms at once, any cutting into pieces: the whole; what is remembered does not grow."""
-    model, noisy = small(fill, **FRAME_BY_FRAME[case]), 0.05 * random(2, 6000)
+    model, noisy = small(fill, **FRAME_BY_FRAME[case]), 0.05 * random(2, 3600)
     streamer, generator, state, ready, sizes = model.streamer(), torch.Generator().manual_seed(2), None, [], []
     padded = torch.nn.functional.pad(noisy, (0, model.latency_samples))
     while padded.shape[-1]:
@@ -211,7 +251,7 @@ def test_the_streamer_answers_as_the_network_does(fill: Fill, case: str) -> None
         ready.append(out)
         sizes.append(sum(stream.bytes() for stream in state))
     with torch.no_grad():
-        found, whole = torch.cat(ready, dim=-1)[:, :6000], model(noisy)
+        found, whole = torch.cat(ready, dim=-1)[:, :3600], model(noisy)
     assert (found - whole).abs().max() < 1e-10 * whole.abs().max()
     assert len(set(sizes[len(sizes) // 2 :])) == 1
 

@@ -20,6 +20,9 @@ from training.spectral import POWER_FLOOR
 # Shape letters in this file: F bins, C columns, P parts (real, imaginary), N networks side by side, D width of a
 # vector.
 
+STRIP = 128
+"""Keys whose products with all queries are made at once: as many as the processor's near memory holds."""
+
 LARGEST_EXPONENT = 60.0
 """Of two, in an attention that takes no maximum away first: sums of 512 such powers are finite and not zero."""
 
@@ -128,13 +131,19 @@ def _folded_pointwise(layers: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 def _attended(query_DF: Tensor, key_DF: Tensor, value_DF: Tensor, largest: float) -> Tensor:
     """[width, bins]: values weighted by powers of two of products with the queries."""
-    scores = torch.mul(key_DF[0, :, None], query_DF[0])  # [keys, queries]
-    for row in range(1, len(query_DF)):
-        scores.addcmul_(key_DF[row, :, None], query_DF[row])
+    keys, queries = key_DF.shape[1], query_DF.shape[1]
+    weighed = torch.cat([value_DF, value_DF.new_ones(1, keys)])
     if largest > LARGEST_EXPONENT:
-        scores.sub_(scores.amax(0))
-    ones = value_DF.new_ones(1, value_DF.shape[1])
-    sums = torch.cat([value_DF, ones]) @ scores.exp2_()
+        scores = key_DF.T @ query_DF
+        sums = weighed @ scores.sub_(scores.amax(0)).exp2_()
+        return sums[:-1] / sums[-1]
+    sums, scratch = weighed.new_zeros(len(weighed), queries), weighed.new_empty(min(STRIP, keys), queries)
+    for first in range(0, keys, STRIP):
+        strip_DF = key_DF[:, first : first + STRIP, None]
+        scores = torch.mul(strip_DF[0], query_DF[0], out=scratch[: strip_DF.shape[1]])
+        for row in range(1, len(query_DF)):
+            scores.addcmul_(strip_DF[row], query_DF[row])
+        sums.addmm_(weighed[:, first : first + STRIP], scores.exp2_())
     return sums[:-1] / sums[-1]
 
 

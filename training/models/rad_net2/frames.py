@@ -57,7 +57,7 @@ def windows(x_FC: Tensor, size: int, stride: int) -> Tensor:
 
 def padded(x_FC: Tensor, before: int, after: int) -> Tensor:
     """Bins of zeros at both ends."""
-    return functional.pad(x_FC, (0, 0, before, after))
+    return torch.constant_pad_nd(x_FC, (0, 0, before, after))
 
 
 class Scattering:
@@ -199,10 +199,15 @@ class FrameGatedLayer:
         inward = torch.stack([layer.inward.weight[:, order, 0] for layer in layers])  # [G, S, D]
         self.inward = inward.mT.contiguous()
         self.inward_bias = torch.stack([layer.inward.bias for layer in layers]).unsqueeze(1)
-        outward_weight = torch.stack([last.convolution.weight[order, :, 0] for last in outward])  # [G, D, S]
-        self.outward = outward_weight.mT.contiguous()
+        weight = torch.stack([last.convolution.weight[order, :, 0] for last in outward]).mT  # [G, S, D]
+        gain = torch.stack([last.norm.gain for last in outward])
+        bias = torch.stack([last.norm.bias for last in outward])
+        self.outward = (gain.unsqueeze(2) * weight).contiguous()
         self.outward_bias = torch.stack([biases(last.convolution)[order] for last in outward]).unsqueeze(1)
+        self.outward_bias = torch.baddbmm(self.outward_bias, bias.unsqueeze(1), weight)
         self.first, self.last = SmallNorms(branches, inputs, places), SmallNorms(outward, inputs, places)
+        self.gain = torch.stack([branch.norm.gain for branch in branches]).unsqueeze(1)
+        self.bias = torch.stack([branch.norm.bias for branch in branches]).unsqueeze(1)
         taps = torch.stack([branch.convolution.weight for branch in branches])  # [2 * G, S, S, kernel]
         self.taps = taps.permute(0, 3, 2, 1).flatten(1, 2).contiguous()
         self.taps_bias = torch.stack([biases(branch.convolution) for branch in branches]).unsqueeze(1)
@@ -215,7 +220,7 @@ class FrameGatedLayer:
     def __call__(self, x_GBD: Tensor, state: State, frame: int) -> Tensor:
         """Same shape out."""
         inner = torch.baddbmm(self.inward_bias, x_GBD, self.inward)
-        newest = self.first(torch.cat([inner, inner]), state, frame)
+        newest = torch.addcmul(self.bias, self.first(torch.cat([inner, inner]), state, frame), self.gain)
         heard: list[Tensor] = state[self.place]
         size = len(heard)
         heard[frame % size] = newest
@@ -226,26 +231,22 @@ class FrameGatedLayer:
 
 
 class SmallNorms:
-    """Slopes and running norms of vectors, for many small networks at once; sums are kept number by number."""
+    """Slopes and running norms of vectors, for many small networks at once; gains and biases are left to the caller."""
 
     def __init__(self, norms: Sequence[NormedConvolution], inputs: int, places: Places) -> None:
-        slopes = torch.stack([each.slope.weight for each in norms]).unsqueeze(1)
-        self.below = slopes - 1
-        self.gain = torch.stack([each.norm.gain for each in norms]).unsqueeze(1)
-        self.bias = torch.stack([each.norm.bias for each in norms]).unsqueeze(1)
-        shape = (2, len(norms), inputs, slopes.shape[-1])
-        self.place = places.reserve(lambda: torch.zeros(shape, dtype=torch.float64))
+        self.below = torch.stack([each.slope.weight for each in norms]).unsqueeze(1) - 1
+        shape = (len(norms), inputs, 1)
+        self.place = places.reserve(lambda: [torch.zeros(shape, dtype=torch.float64) for _ in range(2)])
 
     def __call__(self, x_GBS: Tensor, state: State, frame: int) -> Tensor:
         """Same shape out."""
-        x_GBS = torch.addcmul(x_GBS, x_GBS.clamp(max=0), self.below)
-        sums: Tensor = state[self.place]
-        wide = x_GBS.double()
-        sums[0].add_(wide)
-        sums[1].addcmul_(wide, wide)
-        mean, square = sums.sum(-1, keepdim=True).div_((frame + 1) * x_GBS.shape[-1]).unbind()
-        rate = torch.addcmul(square, mean, mean, value=-1).clamp_(min=0).add_(NORM_FLOOR).rsqrt_()
-        return torch.addcmul(self.bias, wide.sub_(mean).mul_(rate).to(x_GBS.dtype), self.gain)
+        wide = torch.addcmul(x_GBS, x_GBS.clamp(max=0), self.below).double()
+        variance, mean = torch.var_mean(wide, -1, correction=0, keepdim=True)
+        overall, square = state[self.place]  # of everything heard
+        square.lerp_(variance.addcmul_(mean, mean), 1 / (frame + 1))
+        overall.lerp_(mean, 1 / (frame + 1))
+        rate = torch.addcmul(square, overall, overall, value=-1).clamp_(min=0).add_(NORM_FLOOR).rsqrt_()
+        return wide.sub_(overall).mul_(rate).to(x_GBS.dtype)
 
 
 def biases(convolution: nn.Conv1d) -> Tensor:
