@@ -2,8 +2,8 @@
 
 Frame by frame on one thread, a preset of RaD-Net 2 after another: processor and clock for one frame, the median of
 frames after some to warm up, over 10 ms (the real-time factor), of the network's own `stream` and of its `streamer`.
-They take turns, ten frames each, so that what else the machine does meets them alike. Then where the streamer's time
-goes, block by block, and what a stream keeps.
+They take turns, two frames of the one and ten of the other, so that what else the machine does meets them alike. Then
+where the streamer's time goes, block by block, and what a stream keeps.
 
 `--minutes N` feeds a preset noise of that length in chunks of 1 to 4,800 samples, and says how far the streamer is from
 the network's answer to the whole, and what the stream kept at the beginning and at the end.
@@ -28,7 +28,7 @@ from training.models.rad_net2 import frames as shared
 
 PRESETS_HERE = ("rad_net2_tiny", "rad_net2_small", "rad_net2")
 FRAMES, WARM_UP = 300, 60
-TURN = 10
+TURN, TURN_OF_STREAM = 10, 2
 """Frames."""
 LARGEST_CHUNK = 4800
 CHUNK_S = 10
@@ -95,7 +95,7 @@ def costs(preset: str, count: int) -> Iterator[str]:
     chunks = list(frames(model, WARM_UP + count))
     for turn in range(0, len(chunks), TURN):
         for name, form in forms.items():
-            for frame in range(turn, min(turn + TURN, len(chunks))):
+            for frame in range(turn, min(turn + (TURN_OF_STREAM if name == "stream" else TURN), len(chunks))):
                 worked, began = time.thread_time(), time.perf_counter()
                 states[name], _ = form(states[name], chunks[frame])
                 if frame >= WARM_UP:
@@ -129,7 +129,7 @@ def profile(preset: str, count: int) -> Iterator[str]:
         for block, original in originals.items():
             vars_of(block, original)
     assert state is not None
-    yield f"\n{preset}: where the {1000 * median(times['all']):.2f} core-ms of the plain streamer go; a stream keeps"
+    yield f"\n{preset}: where the {1000 * median(times['all']):.2f} core-ms of the streamer go; a stream keeps"
     yield f"{state[0].bytes() / 1e6:.1f} MB\n\n| block | core-ms |\n| --- | --: |"
     for name, _ in BLOCKS:
         if name in times:
@@ -171,11 +171,12 @@ def long_stream(preset: str, minutes: float) -> str:
         found.append(ready)
         kept.append(sum(stream.bytes() for stream in live))
     wanted = torch.cat(whole, dim=-1)
-    apart, first, most, last = (torch.cat(found, dim=-1) - wanted).abs().max().item(), kept[0], max(kept), kept[-1]
+    apart, largest = (torch.cat(found, dim=-1) - wanted).abs().max().item(), wanted.abs().max().item()
+    first, most, last = (size / 1e6 for size in (kept[0], max(kept), kept[-1]))
     return (
         f"{preset}, {minutes:g} min in {len(found)} chunks of 1 to {LARGEST_CHUNK} samples: at most {apart:.1e} from"
-        f" the network, whose largest sample is {wanted.abs().max().item():.2f}; the stream kept {first / 1e6:.3f} MB"
-        f" at first, {most / 1e6:.3f} at most, {last / 1e6:.3f} at the end"
+        f" the network, {apart / largest:.1e} of its largest sample ({largest:.2e}); the stream kept {first:.3f} MB at"
+        f" first, {most:.3f} at most, {last:.3f} at the end"
     )
 
 

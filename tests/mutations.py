@@ -1585,6 +1585,56 @@ FAULTS = (
         'noise, band_limit.model_copy(update={"probability": 0.5}))',
         "tests/simulation/test_scenarios.py::test_the_noise_of_dm_is_not_band_limited",
     ),
+    # ---- RaD-Net 2 frame by frame
+    Fault(
+        "a frame's convolution along time mixes up its taps",
+        "training/models/rad_net2/frame_denoising.py",
+        "taps = weight.mT.flatten(1, 2).flip(0).unbind(0)",
+        "taps = weight.mT.flatten(1, 2).unbind(0)",
+        "tests/training/test_rad_net2.py::test_the_streamer_answers_as_the_network_does",
+    ),
+    Fault(
+        "a frame's norm forgets what it heard",
+        "training/models/rad_net2/frames.py",
+        "square.lerp_(variance.addcmul_(mean, mean), 1 / (frame + 1))",
+        "square.lerp_(variance.addcmul_(mean, mean), 1)",
+        "tests/training/test_rad_net2.py::test_the_streamer_answers_as_the_network_does",
+    ),
+    Fault(
+        "a stream's memory grows",
+        "training/models/rad_net2/frames.py",
+        "        heard[oldest] = newest\n",
+        "        heard[oldest] = newest\n        heard.insert(0, newest)\n",
+        "tests/training/test_rad_net2.py::test_the_streamer_answers_as_the_network_does",
+    ),
+    Fault(
+        "stage 2 looks a frame ahead",
+        "training/models/rad_net2/denoising.py",
+        "z_BPCTF = down(memory.behind(z_BPCTF, 1, 3))",
+        "z_BPCTF = down(functional.pad(z_BPCTF, (0, 0, 0, 1)))",
+        "tests/training/test_rad_net2.py::test_no_sample_waits_longer_than_a_window",
+    ),
+    Fault(
+        "the teacher's features fall in with its student's by chance alone",
+        "training/models/rad_net2/temporal.py",
+        "mean_2BT = moments_2BT.mean(-1, keepdim=True)",
+        "mean_2BT = moments_2BT.mean(-1, keepdim=True) + torch.randn(())",
+        "tests/training/test_rad_net2.py::test_with_the_weights_of_its_teacher_nothing_is_left_to_learn",
+    ),
+    Fault(
+        "a root of nothing in stage 2's compression",
+        "training/models/rad_net2/denoising.py",
+        "(wide.square().sum(1, keepdim=True) + POWER_FLOOR) ** ((exponent - 1) / 2)",
+        "wide.square().sum(1, keepdim=True) ** ((exponent - 1) / 2)",
+        "tests/training/test_rad_net2.py::test_digital_silence_has_a_gradient",
+    ),
+    Fault(
+        "parts of a skip interleaved on the way up",
+        "training/models/rad_net2/denoising.py",
+        "return torch.cat([upper, torch.cat([-self.imaginary, self.real], dim=1)], dim=0)",
+        "return torch.cat([upper, torch.cat([-self.imaginary, self.real], dim=1)], dim=0).roll(1, 0)",
+        "tests/training/test_rad_net2.py::test_parts_of_a_skip_meet_their_own_kind",
+    ),
     # ---- searches, and what a person sees who waits
     Fault(
         "draw what a search tries without its seed",
