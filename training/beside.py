@@ -7,14 +7,16 @@ tensors come with a batch as `Batch.beside`, and network and objective find them
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from simulation import storage
 from training.derivation import Maker, Tensors
-from training.derived import Derived, derive
+from training.derived import RECORD, Derived, derive
 from training.pieces import Mixtures
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -40,6 +42,8 @@ class Accompanied:
     """Whether tensors are made whenever a piece is read, or read too."""
     cut: Callable[[Tensors, int, int], Tensors]
     """The maker's."""
+    grid: Callable[[Tensors], int] | None = None
+    """The maker's, where it has one: at multiples of so many samples its tensors can be cut. None: anywhere."""
 
     @property
     def sample_rate(self) -> int:
@@ -73,7 +77,7 @@ class Accompanied:
 
     def nearby(self, kept: int) -> "Accompanied":
         """The same rows for readers who ask for neighbours."""
-        return Accompanied(self.corpus.nearby(kept), self.source, self.cut)
+        return Accompanied(self.corpus.nearby(kept), self.source, self.cut, self.grid)
 
     def row(self, number: int) -> tuple[str, Whole]:
         """Id and mixture of a row; `BadAudio` where it is in quarantine."""
@@ -88,15 +92,23 @@ class Standing:
     corpus: Accompanied
     number: int
     mixture: Any
-    grid: ClassVar[int] = 1
-    """A piece may begin at any sample."""
+
+    @property
+    def grid(self) -> int:
+        """A piece begins at a multiple of so many samples."""
+        return 1 if self.corpus.grid is None else self.corpus.grid(self.whole)
 
     def piece(self, start: int, samples: int) -> Arrays:
         """Of the piece from a sample on, so many samples long."""
+        with torch.inference_mode():
+            return {name: _array(each) for name, each in self.corpus.cut(self.whole, start, samples).items()}
+
+    @cached_property
+    def whole(self) -> Tensors:
+        """Of the whole row."""
         source = self.corpus.source
         with torch.inference_mode():
-            whole = source.row(self.number) if isinstance(source, Derived) else source(self.mixture)
-            return {name: _array(each) for name, each in self.corpus.cut(whole, start, samples).items()}
+            return source.row(self.number) if isinstance(source, Derived) else dict(source(self.mixture))
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:
@@ -124,24 +136,26 @@ def accompanied(
     """
     if maker is None:
         return dict(corpora)
-    found = {}
+    found, grid = {}, getattr(maker, "grid", None)
     for split, corpus in corpora.items():
         if not maker.stored:
-            found[split] = Accompanied(corpus, maker, maker.cut)
+            found[split] = Accompanied(corpus, maker, maker.cut, grid)
             continue
         derivation = maker.derivation(corpus.digest)
 
         def told(done: int, total: int, split: str = split, kind: str = derivation.kind) -> None:
             say(f"{kind} of {split}: {done} of {total} shards")
 
-        say(f"{derivation.kind} of {split}: {size(maker, corpus)}, at {derivation.address(store)}")
+        address = derivation.address(store)
+        takes = "kept" if storage.exists(storage.join(address, RECORD)) else size(maker, corpus)
+        say(f"{derivation.kind} of {split}: {takes}, at {address}")
         derive(corpus, derivation, store, maker, rank=rank, world=world, progress=told)
         if world > 1:
             barrier()
             if rank == 0:
                 derive(corpus, derivation, store, maker, progress=told)
             barrier()
-        found[split] = Accompanied(corpus, Derived.open(derivation, store), maker.cut)
+        found[split] = Accompanied(corpus, Derived.open(derivation, store), maker.cut, grid)
     return found
 
 

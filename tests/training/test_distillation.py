@@ -12,15 +12,21 @@ import torch
 from pydantic import ValidationError
 
 from simulation.errors import BadSetting
+from training.batches import Batches
+from training.beside import accompanied
 from training.checkpoint import save_version
 from training.cookbook import recipe as from_cookbook
+from training.loop import Run, Seat, train
+from training.models import GruMask
 from training.models.base import Estimate
 from training.models.rad_net2 import RadNet2
 from training.objectives import MODEL, Learner, Taught
 from training.objectives import distillation as module
+from training.objectives import distillation_lessons as lessons_module
 from training.objectives.distillation import Distillation, answering, banded, overheard
 from training.objectives.distillation_lessons import HOPS, Lessons
 from training.recipe import Recipe
+from training.run import maker_of
 from training.teaching import distillation_of, learns_from_clean, taught_by, without_clean
 
 Fill = Callable[[torch.nn.Module], None]
@@ -285,3 +291,60 @@ def test_students_differ_from_what_they_are_compared_with_in_the_teacher_alone()
         student, other = from_cookbook(name), from_cookbook(alone)
         assert isinstance(student.objective, Taught.Config) and student.objective.alone == other.objective
         assert Recipe.model_validate(student.model_dump() | {"name": alone, "objective": other.objective}) == other
+
+
+# ---- a run with lessons
+
+
+def recurrent(both_sides: bool) -> GruMask:
+    """A recurrent mask of a few units, always the same."""
+    torch.manual_seed(0)
+    return GruMask.Config(width=8, layers=1, sees_both_sides=both_sides).build().eval()
+
+
+def test_a_recurrent_mask_may_see_both_sides(tmp_path: Path) -> None:
+    """Its output changes before its input does, it cannot stream, and its features have a causal one's shapes."""
+    noisy, changed = noise(1, 4000), noise(1, 4000)
+    changed[:, 3000:] *= -2
+    student, teacher = recurrent(False), recurrent(True)
+    with torch.no_grad():
+        firsts = [int((model(noisy) != model(changed))[0].nonzero()[0]) for model in (student, teacher)]
+    assert firsts[0] >= 3000 - student.latency_samples > firsts[1]
+    assert student.causal and not teacher.causal
+    with pytest.raises(NotImplementedError, match="not causal"):
+        teacher.stream(None, noisy)
+    shapes = [[tuple(each.shape) for each in model.estimate(noisy).features] for model in (student, teacher)]
+    assert shapes[0] == shapes[1] and [shape[1] for shape in shapes[0]] == [8, 8]
+    with pytest.raises(ValidationError, match="must be even"):
+        GruMask.Config(width=7, sees_both_sides=True)
+
+
+def test_a_second_student_learns_from_what_the_first_one_heard(
+    tones: Any, small_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Teachers are asked for every row once; for the second student nobody loads them, and it learns from the same."""
+    tones.digest = "0" * 64
+    teacher, store = str(tmp_path / "teacher"), (tmp_path / "store").as_uri()
+    save_version(recurrent(True), teacher, {})
+    alone = {"kind": "regression", "hop_size": 200}
+    objective = Taught.Config.model_validate({"alone": alone, "distillation": {"teacher": teacher, "lessons": "kept"}})
+    heard, asked = [], []
+    for seed in (0, 1):
+        recipe = small_recipe(objective=objective, steps=2, warmup_steps=0, seed=seed)
+        maker = maker_of(recipe)
+        assert isinstance(maker, Lessons)
+        batches = Batches(accompanied({"train": tones}, maker, store)["train"], recipe)
+        run = Run(recipe)
+        train(run, batches, [], Seat(), lambda run: None, lambda progress: None, lambda *looked: {})
+        heard.append(run.history[-1]["train/taught_features"])
+        asked.append(maker.asked)
+        if seed == 0:
+            batch = batches.load(0)
+            said = Taught(objective).distillation.asked(recurrent(False), batch.noisy)
+            assert batch.beside["feature_01"].shape == (5, 8, 33)
+            middle = slice(10, 20)  # far from the ends of a piece, where only the lesson knows what lies beyond
+            apart = (batch.beside["feature_01"] - said.features[1][:, :, :33])[:, :, middle].abs().mean()
+            assert apart < 0.2 * said.features[1].abs().mean()
+            monkeypatch.setattr(module, "load_version", lambda address: pytest.fail("a teacher was asked"))
+            monkeypatch.setattr(lessons_module, "load_version", lambda address: pytest.fail("a teacher was asked"))
+    assert asked == [7, 0] and all(0 < each < 10 for each in heard)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from simulation.errors import BadSetting
 from simulation.schema import Schema
-from training.checkpoint import load_version
+from training.checkpoint import load_version, version_record
 from training.models.base import Enhancer, Estimate
 from training.models.layers import at_least_single
 from training.objectives.base import PerItem
@@ -92,14 +92,19 @@ class Distillation(nn.Module):
     # ---- whoever learns
 
     def meet(self, student: Enhancer) -> None:
-        """Make the maps between features of different widths; once, before anything learns."""
+        """Make the maps between features of different widths; once, before anything learns.
+
+        How wide the teacher's are, its settings tell: no teacher is loaded for it.
+        """
         if self._met or not self.config.features:
             return
         self._met = True
         silence = next(student.parameters()).new_zeros(1, round(MEETING_S * student.sample_rate))
         learning = student.training
         with torch.no_grad(), torch.random.fork_rng():
-            theirs = self.asked(student, silence).features
+            teacher = version_record(self.config.teacher).model.build().eval()
+            _refuse_other_rate(self.config.teacher, teacher, student)
+            theirs = self._estimate(teacher.to(silence), silence, [names[1] for names in self.config.layers]).features
             ours = self.estimate(student.eval(), silence).features
         student.train(learning)
         self._refuse_other_numbers(ours, theirs)
