@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup bench-embeddings bench-metrics bench-models bench-simulation bench-smoke bench-training demo test test-long test-mutations lint types contracts clean
+.PHONY: setup bench-embeddings bench-metrics bench-models bench-serving bench-simulation bench-smoke bench-training demo test test-long test-mutations lint types contracts clean
 
 setup: $(READY)
 
@@ -47,6 +47,9 @@ bench-metrics: $(READY)   ## utterances per second and core of every metric
 bench-models: $(READY)   ## time and memory of every network, forward and backward, by threads and by length
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.models
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.sampling
+
+bench-serving: $(READY)   ## what Ray Serve adds to the bare engine: latency, throughput, streams, the batching window
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serving
 
 bench-smoke: $(READY)   ## trains the smoke recipes, five minutes each, and says whether each learnt what it promises
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.smoke

@@ -1,6 +1,7 @@
 """Single steps a person takes by hand: score models, gate versions, go back, enhance files."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,6 +126,16 @@ def _test_split(address: str) -> str:
         return address
     named = address.rpartition("/")[2] in SPLITS  # of a plan, which has no record in its splits
     return address if named and not storage.exists(storage.join(inside, RECORD)) else inside
+
+
+def enhance_by(service: str, inputs: Sequence[Path], out: Path) -> "Enhanced":
+    """Let a running service enhance files; says what became of each."""
+    from serving.client import Client, Remote
+    from serving.enhance import enhance_files
+
+    with Client(service, os.environ.get("UNMUFFLE_KEY", "")) as client:
+        client.models()
+        return enhance_files(inputs, out, Remote(client), progress=progress("enhance"))
 
 
 def enhance_with(

@@ -16,11 +16,12 @@ from fastapi.responses import JSONResponse
 from ray import serve
 from starlette.exceptions import HTTPException
 
-from serving import streams, wire
+from serving import job_routes, streams, wire
 from serving.messages import ErrorBody, ErrorCode, Health, Models, ServedVersion, ServiceConfig
 from serving.options import Options
 from serving.playground import routes as playground
 from serving.replica import Service, This
+from serving.telemetry import Telemetry, figures
 from serving.traffic import KEY, position
 from serving.verification import self_test
 from simulation.errors import UnmuffleError
@@ -28,7 +29,9 @@ from simulation.errors import UnmuffleError
 log = logging.getLogger(__name__)
 
 ROUTES = FastAPI(title="unmuffle", docs_url=None, redoc_url=None)
+ROUTES.add_middleware(Telemetry)
 ROUTES.include_router(streams.ROUTES)
+ROUTES.include_router(job_routes.ROUTES)
 ROUTES.include_router(playground.ROUTES)
 
 
@@ -47,6 +50,7 @@ async def enhance(request: Request, service: This, wishes: Annotated[Wishes, Que
     limits = loaded.config.limits
     caller = service.doorkeeper.caller(request, "enhance")
     upload = await wire.upload(request, limits)
+    figures().under_way(service.admission.under_way + 1)
     with service.admission.request(caller, limits), service.admission.memory(wire.memory_mb(upload, limits), limits):
         samples, sample_rate = await service.in_thread(wire.decode, upload, limits)
         place = position(request.headers.get(KEY, ""), upload.data)
@@ -54,7 +58,9 @@ async def enhance(request: Request, service: This, wishes: Annotated[Wishes, Que
         enhanced, version = await service.enhanced(loaded, place, samples, sample_rate, options)
         format = wire.format_for(wishes.format, request.headers.get("accept", ""))
         body, media_type = await service.in_thread(wire.encode_as, enhanced, sample_rate, format)
-    headers = {**identity(version), "X-Unmuffle-Seconds": f"{time.perf_counter() - started:.3f}"}
+    took_s = time.perf_counter() - started
+    figures().answered(version.name, len(samples) / sample_rate, took_s)
+    headers = {**identity(version), "X-Unmuffle-Seconds": f"{took_s:.3f}"}
     return Response(body, media_type=media_type, headers=headers)
 
 
@@ -108,7 +114,7 @@ async def _misspelt(request: Request, error: RequestValidationError) -> JSONResp
 
 @ROUTES.exception_handler(HTTPException)
 async def _unrouted(request: Request, error: HTTPException) -> JSONResponse:
-    known = "POST /v1/enhance, GET /healthz, GET /v1/models, WS /v1/stream"
+    known = "POST /v1/enhance, WS /v1/stream, POST /v1/jobs, GET /v1/models, GET /healthz, GET /openapi.json"
     return refusal(
         error.status_code, "http_error", f"{request.method} {request.url.path}: {error.detail}. Here: {known}."
     )

@@ -6,23 +6,30 @@ with Client("http://127.0.0.1:8000") as client:
         loudspeaker(enhanced)
 """
 
+import io
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import httpx
 import numpy as np
+import soundfile
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import ClientConnection, connect
 
 from serving.messages import StreamAck, StreamEnd, StreamEnded, StreamResume, StreamStart, StreamStarted
 from serving.stream_session import decoded, encoded
+from simulation import audio
 from simulation.audio import Waveform
 from simulation.errors import UnmuffleError
 
 ANSWER_S = 300.0
 """How long the service may take for an answer."""
+JOB_POLL_S = 0.5
+FETCH_BYTES = 1 << 24
+"""Of a result in one request."""
 ATTEMPTS = 6
 """At reaching the service again; the pauses between them double, from a tenth of a second."""
 
@@ -49,6 +56,8 @@ class Client:
         """`address` as `unmuffle serve` prints it; `key` where the service asks for one."""
         self._address, self._key = address.rstrip("/"), key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.last_stream: StreamEnded | None = None
+        """What the service said at the end of the latest stream: chunks, and those that came late."""
         self._http = httpx.Client(base_url=self._address, headers=headers, timeout=ANSWER_S, trust_env=False)
 
     def __enter__(self) -> Self:
@@ -66,6 +75,30 @@ class Client:
         return self.request(
             "POST", "/v1/enhance", content=recording, headers={"Accept": accept}, params=options
         ).content
+
+    def job(
+        self, address: str, progress: Callable[[float], None] = lambda done_s: None, **options: Any
+    ) -> dict[str, Any]:
+        """Let the service enhance a long file of its store; the finished job. Asking again finds the same job.
+
+        `progress` is told the seconds that are done. Raises `ServiceRefused` where the job fails.
+        """
+        asked = {"address": address, "options": options}
+        job: dict[str, Any] = self.request("POST", "/v1/jobs", json=asked).json()
+        while job["state"] in ("queued", "running"):
+            time.sleep(JOB_POLL_S)
+            job = self.request("GET", f"/v1/jobs/{job['id']}").json()
+            progress(job["done_s"])
+        if job["state"] != "done":
+            raise ServiceRefused(job["error"] or f"The job is {job['state']}.", "job_failed")
+        return job
+
+    def fetch(self, job: dict[str, Any], target: Path) -> None:
+        """A finished job's file to disk, in ranges; goes on where an earlier call was cut off."""
+        with target.open("ab") as file:
+            while file.tell() < job["result_bytes"]:
+                ranged = {"Range": f"bytes={file.tell()}-{file.tell() + FETCH_BYTES - 1}"}
+                file.write(self.request("GET", f"/v1/jobs/{job['id']}/result", headers=ranged).content)
 
     def models(self) -> dict[str, Any]:
         """What is loaded, and the limits: `GET /v1/models`."""
@@ -102,6 +135,20 @@ class Client:
             for chunk in chunks:
                 yield from line.say(encoded(np.reshape(chunk, (-1, channels)), encoding))
             yield from line.finish()
+            self.last_stream = line.ended
+
+
+class Remote:
+    """A service in the place of an engine: `serving.enhance.enhance_files` takes either. Answers have 16 bits."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def enhance(self, samples: Waveform, sample_rate: int) -> Waveform:
+        """`[samples, channels]` -> the same shape."""
+        file = io.BytesIO()
+        soundfile.write(file, samples, sample_rate, format="WAV", subtype="FLOAT")
+        return audio.read(self._client.enhance(file.getvalue()), "The answer of the service")[0]
 
 
 class _Line:

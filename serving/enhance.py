@@ -9,14 +9,21 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import soundfile
 
 from serving import wire
-from serving.engine import Engine
 from simulation import audio, storage
 from simulation.audio import AUDIO_SUFFIXES, Waveform
 from simulation.errors import BadSetting, UnmuffleError
+
+
+class Enhances(Protocol):
+    """An `Engine`, or a service somewhere else."""
+
+    def enhance(self, samples: Waveform, sample_rate: int) -> Waveform:
+        """`[samples, channels]` -> the same shape."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Enhanced:
 def enhance_files(
     inputs: Sequence[str | Path],
     out: str | Path,
-    engine: Engine,
+    engine: Enhances,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Enhanced:
     """Enhance files, and the audio files below folders, into `out`; what is wrong with one does not stop the others.
@@ -92,7 +99,7 @@ def _tasks(inputs: Sequence[str | Path], out: Path) -> Iterator[Task]:
                 yield Task(file, out / file.relative_to(path))
 
 
-def _enhance_file(task: Task, engine: Engine, taken: set[Path]) -> Path:
+def _enhance_file(task: Task, engine: Enhances, taken: set[Path]) -> Path:
     data = storage.read(storage.normal(str(task.source)))
     samples, sample_rate = audio.read(data, str(task.source))
     enhanced = engine.enhance(samples, sample_rate)

@@ -56,6 +56,10 @@ class Limits(Schema):
     """Of one caller."""
     max_held_mb: float = 1024.0
     """Bodies and waveforms of all requests under way; more are answered with 429."""
+    max_job_mb: float = 20_000.0
+    """Bytes of the file of a job."""
+    max_jobs: int = 16
+    """Jobs of a replica that wait or run."""
     upload_idle_s: float = 15.0
     """How long a body may take to go on."""
     batch_s: float = 16.0
@@ -133,6 +137,7 @@ ErrorCode = Literal[
     "bad_message",
     "bad_multipart",
     "bad_option",
+    "bad_range",
     "empty_body",
     "failed_self_test",
     "http_error",
@@ -140,12 +145,15 @@ ErrorCode = Literal[
     "no_key",
     "not_allowed",
     "not_causal",
+    "not_done",
     "not_encodable",
+    "not_there",
     "overrun",
     "too_large",
     "too_long",
     "too_many",
     "too_slow",
+    "unknown_job",
     "unknown_session",
 ]
 

@@ -16,6 +16,7 @@ from fastapi import Depends
 from serving import options
 from serving.admission import Admission
 from serving.engine import Engine
+from serving.jobs import Jobs
 from serving.keys import Doorkeeper
 from serving.messages import ModelFacts, ServedVersion, ServiceConfig
 from serving.options import Options
@@ -102,6 +103,7 @@ class Service:
         self.streams = Streams()
         self.admission = Admission()
         self.doorkeeper = Doorkeeper()
+        self.jobs = Jobs()
         self.traffic: Traffic | None = None
         self._loaded: Loaded | None = None
         self._threads = ThreadPoolExecutor(THREADS, "enhance")

@@ -34,6 +34,7 @@ from serving.messages import (
 from serving.replica import Service, This
 from serving.stream_places import Place
 from serving.stream_session import Session
+from serving.telemetry import figures
 from serving.wire import Refused, status_of
 from simulation.errors import BadSetting, UnmuffleError
 from simulation.schema import explain
@@ -182,8 +183,10 @@ class _Talk:
             await self._websocket.send_bytes(ready)
             seconds = session.seconds(pcm)
             self._waiting_s -= seconds
+            late = time.monotonic() - arrived > seconds
             session.chunks += 1
-            session.misses += time.monotonic() - arrived > seconds
+            session.misses += late
+            figures().chunk(session.version.name, late)
 
     async def _say(self, message: Any) -> None:
         await self._websocket.send_text(message.model_dump_json())

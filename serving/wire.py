@@ -18,7 +18,7 @@ from serving.engine import SHORTEST_S
 from serving.messages import ErrorCode, Limits
 from simulation import audio
 from simulation.audio import Waveform
-from simulation.errors import BadAudio, UnmuffleError
+from simulation.errors import BadAudio, NotThere, UnmuffleError
 
 FIELD = "file"
 """Name of the part of a multipart body that holds the audio."""
@@ -203,4 +203,6 @@ def status_of(error: UnmuffleError) -> tuple[int, ErrorCode]:
         return error.status, error.code
     if isinstance(error, BadAudio):
         return 422, "bad_audio"
+    if isinstance(error, NotThere):
+        return 404, "not_there"
     return 500, "internal_error"

@@ -22,10 +22,15 @@ def enhance(
         list[str] | None,
         typer.Option(help="How a diffusion network samples, as steps=10 or seed=3; as often as needed."),
     ] = None,
+    service: Annotated[str, typer.Option(help="Let a running service do it: its address. UNMUFFLE_KEY: its key.")] = "",
 ) -> None:
     """Enhance files: any length, rate and channel count in, the same out."""
-    from pipelines.judge import enhance_with
+    from pipelines.judge import enhance_by, enhance_with
 
+    if service:
+        result = enhance_by(service, inputs, out)
+        say(str(result))
+        raise typer.Exit(result.exit_code)
     result = enhance_with(model, use, inputs, out, contrast, option or ())
     say(str(result))
     raise typer.Exit(result.exit_code)

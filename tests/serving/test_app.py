@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from serving.app import DEPLOYMENT, Service
+from serving.app import DEPLOYMENT
+from serving.client import Client
 from serving.deployer import LocalServe
 from serving.engine import Engine
 from serving.lease import promotion_lock
 from serving.messages import ServiceConfig
+from serving.replica import Service
 from serving.service import bring_to_alias
+from simulation import storage
 from simulation.audio import Waveform
 from simulation.errors import CheckpointIncompatible, VerificationFailed
 from training.registry import Version
@@ -278,3 +281,17 @@ def test_a_flood_is_turned_away_with_the_time_to_come_back(service, versions: Ve
     turned_away = [answer for answer in answers if answer.status_code == 429]
     assert {answer.status_code for answer in answers} == {200, 429}
     assert all(answer.headers["Retry-After"] for answer in turned_away)
+
+
+def test_streams_and_long_files_pass_serve(service, client: httpx.Client, current: Version) -> None:
+    """Through proxy and replica: a stream equals the file, a job finds its result, the routes are described."""
+    noisy, engine = noise(40_000), Engine.load(current.address)
+    with Client(service.url) as own:
+        streamed = np.concatenate(list(own.stream(np.split(noisy, [100, 9_000, 30_000]), 16_000)))
+        np.testing.assert_allclose(streamed, engine.enhance(noisy, 16_000), atol=1e-5)
+        store = service.home.store
+        storage.replace(storage.join(store, "inbox/a.wav"), sound_file(noisy, 16_000))
+        job = own.job(storage.join(store, "inbox/a.wav"))
+        samples, _ = soundfile.read(io.BytesIO(storage.read(job["result"])), dtype="float32", always_2d=True)
+        np.testing.assert_allclose(samples, streamed, atol=3 / 2**15)
+    assert client.get("/openapi.json").json()["paths"].keys() >= {"/v1/enhance", "/v1/jobs", "/healthz"}

@@ -1,15 +1,20 @@
 """`POST /v1/enhance` without Ray: what may be asked for, who may ask, and how much."""
 
 import io
+import json
+import re
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 import soundfile
 from starlette.requests import HTTPConnection
+from typer.testing import CliRunner
 
+from pipelines.cli import app
 from serving import keys
 from serving.admission import Admission
 from serving.client import Client, ServiceRefused
@@ -18,6 +23,7 @@ from serving.keys import Doorkeeper
 from serving.messages import Limits, ServiceConfig
 from serving.options import Options, engine_for, mixed
 from serving.replica import Service
+from serving.telemetry import Figures
 from serving.wire import Refused
 from simulation.audio import Waveform
 from simulation.home import Home
@@ -262,3 +268,51 @@ def test_half_open_uploads_are_given_up_and_hinder_nobody(
         for upload in uploads:
             upload.close()
     assert all(answer.startswith(b"HTTP/1.1 408") for answer in answers)
+
+
+# ---- what is told ---------------------------------------------------------------------------------------------------
+
+
+def test_every_answer_carries_a_trace_id_that_stands_in_the_log(here: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The caller's own where it looks like one, also of refusals; the log has a line of JSON for each request."""
+    with caplog.at_level("INFO", logger="unmuffle.requests"):
+        kept = httpx.post(f"{here}/v1/enhance", content=b"", headers={"X-Trace-Id": "request-0001"})
+        made = httpx.get(f"{here}/v1/models", headers={"X-Trace-Id": 'bad "id"'})
+    assert kept.headers["x-trace-id"] == "request-0001" and re.fullmatch("[0-9a-f]{32}", made.headers["x-trace-id"])
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "unmuffle.requests"]
+    assert [(line["trace"], line["route"], line["status"]) for line in lines] == [
+        ("request-0001", "/v1/enhance", 400),
+        (made.headers["x-trace-id"], "/v1/models", 200),
+    ]
+
+
+def test_figures_count_audio_and_late_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds of audio, time over audio, chunks and the late ones among them, each with the version."""
+    told: list[tuple[str, float, dict]] = []
+    figures = Figures()
+    for name in ("audio", "chunks", "misses"):
+        monkeypatch.setattr(getattr(figures, name), "inc", lambda by, tags, n=name: told.append((n, by, tags)))
+    monkeypatch.setattr(figures.factor, "observe", lambda value, tags: told.append(("factor", value, tags)))
+    figures.answered("denoise-16k/1", 4.0, 0.5)
+    figures.chunk("denoise-16k/1", late=False)
+    figures.chunk("denoise-16k/1", late=True)
+    assert [(name, value) for name, value, _ in told] == [
+        ("audio", 4.0),
+        ("factor", 0.125),
+        ("chunks", 1),
+        ("chunks", 1),
+        ("misses", 1),
+    ]
+    assert all(tags == {"version": "denoise-16k/1"} for _, _, tags in told)
+
+
+def test_the_command_enhances_files_by_a_service(here: str, versions: tuple[Version, Version], tmp_path: Path) -> None:
+    """The same output as by the version itself, rounded to 16 bits; a service that is not there is said."""
+    (tmp_path / "in.wav").write_bytes(wav(noise(20_000, 2), 22_050))
+    runner, output = CliRunner(), ["--out", str(tmp_path / "out")]
+    done = runner.invoke(app, ["enhance", str(tmp_path / "in.wav"), *output, "--service", here])
+    assert done.exit_code == 0, done.output
+    expected = Engine.load(versions[0].address).enhance(noise(20_000, 2), 22_050)
+    np.testing.assert_allclose(heard((tmp_path / "out/in.wav").read_bytes()), expected, atol=3 / 2**15)
+    gone = runner.invoke(app, ["enhance", str(tmp_path / "in.wav"), *output, "--service", "http://127.0.0.1:1"])
+    assert gone.exit_code == 2 and "No answer from" in gone.output

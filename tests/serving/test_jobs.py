@@ -1,0 +1,232 @@
+import io
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+import soundfile
+import torch
+from torch import Tensor, nn
+
+from serving import jobs
+from serving.client import Client, ServiceRefused
+from serving.engine import Engine
+from serving.jobs import Ask, Jobs
+from serving.long_files import enhance_file
+from serving.messages import Limits, ServedVersion, ServiceConfig
+from serving.options import Options
+from serving.replica import Service
+from simulation import storage
+from simulation.audio import Waveform
+from simulation.errors import BadAudio
+from simulation.home import Home
+from training.models import Enhancer, ModelConfig
+from training.registry import Version
+
+Versions = tuple[Version, Version]
+
+
+class PassThrough(Enhancer):
+    """Gives back its input."""
+
+    def __init__(self) -> None:
+        super().__init__(ModelConfig(kind="pass_through"))
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        return noisy * self.weight
+
+
+def noise(samples: int, channels: int = 1) -> Waveform:
+    """Noise at -20 dB, in 16-bit steps."""
+    return (np.random.default_rng(0).normal(0, 0.1, (samples, channels)).clip(-0.9, 0.9) * 2**15).round().astype(
+        np.float32
+    ) / 2**15
+
+
+def file_of(samples: Waveform, sample_rate: int) -> bytes:
+    """A 16-bit WAV."""
+    file = io.BytesIO()
+    soundfile.write(file, samples, sample_rate, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
+@pytest.fixture
+def at(
+    home: Home, versions: Versions, run_here: Callable, config_of: Callable[[Version], ServiceConfig]
+) -> Iterator[str]:
+    """The address of a service of this test alone, with a store of its own; 100 kB are much for a body."""
+    config = config_of(versions[0])
+    limits = config.limits.model_copy(update={"max_body_mb": 0.1})
+    with run_here(Service(), config.model_copy(update={"limits": limits})) as address:
+        yield address
+
+
+def test_a_long_file_of_the_store_is_enhanced_beside_it(
+    at: str, home: Home, versions: Versions, tmp_path: Path
+) -> None:
+    """What the engine makes of the whole, as FLAC; asked again the job is found, done; fetched in ranges."""
+    noisy = noise(44_100 * 13, 2)
+    storage.create(storage.join(home.store, "inbox/long.wav"), file_of(noisy, 44_100))
+    with Client(at) as client:
+        job = client.job("inbox/long.wav")
+        assert client.job(storage.join(home.store, "inbox/long.wav")) == job
+        (tmp_path / "long.flac").write_bytes(storage.read(job["result"])[:5000])  # a download that was cut off
+        client.fetch(job, tmp_path / "long.flac")
+        assert (tmp_path / "long.flac").read_bytes() == storage.read(job["result"])
+        with pytest.raises(ServiceRefused, match="Range"):
+            client.request("GET", f"/v1/jobs/{job['id']}/result")
+        assert client.job("inbox/long.wav", wet=0.5)["id"] != job["id"]
+    samples, rate = soundfile.read(tmp_path / "long.flac", dtype="float32")
+    assert (rate, samples.shape, job["done_s"]) == (44_100, noisy.shape, 13.0)
+    np.testing.assert_allclose(samples, Engine.load(versions[0].address).enhance(noisy, 44_100), atol=2 / 2**15)
+
+
+def test_a_body_that_is_too_large_is_told_of_the_way_by_the_store(at: str) -> None:
+    """413 names the route of jobs."""
+    answer = httpx.post(f"{at}/v1/enhance", content=bytes(100_001))
+    assert answer.status_code == 413 and "/v1/jobs" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "../secret.wav",
+        "inbox/../../secret.wav",
+        "inbox/link.wav",
+        "http://169.254.169.254/latest/meta-data",
+        "https://example.org/a.wav",
+        "s3://bucket/a.wav",
+        "",
+        "a\0b",
+        "~/x.wav",
+    ],
+)
+def test_nothing_outside_the_store_is_opened(at: str, home: Home, named: str) -> None:
+    """No path, link or URL of a caller leads out."""
+    inbox = Path(home.store.removeprefix("file://"), "inbox")
+    inbox.mkdir(parents=True)
+    (home.path / "secret.wav").write_bytes(file_of(noise(100), 16_000))
+    (inbox / "link.wav").symlink_to(home.path / "secret.wav")
+    answer = httpx.post(f"{at}/v1/jobs", json={"address": named})
+    assert answer.status_code in (403, 404) and answer.json()["code"] in ("not_allowed", "not_there")
+    assert (answer.status_code == 404) == (named == "~/x.wav")  # a name like any other
+
+
+def test_a_damaged_file_fails_its_job_with_a_reason(at: str, home: Home) -> None:
+    """The job is found failed; when the object has changed, it is another job."""
+    storage.create(storage.join(home.store, "text.wav"), b"this is no audio " * 9)
+    with Client(at) as client:
+        with pytest.raises(ServiceRefused, match="cannot be read as audio"):
+            client.job("text.wav")
+        storage.replace(storage.join(home.store, "text.wav"), file_of(noise(16_000), 16_000))
+        assert client.job("text.wav")["state"] == "done"
+        assert client.request("GET", "/v1/models")
+        for path, status in (("0" * 24, 404), ("..%2f..", 404), ("0" * 23, 422)):
+            assert httpx.get(f"{at}/v1/jobs/{path}").status_code == status
+
+
+def test_a_job_that_lost_its_replica_begins_anew(
+    home: Home, versions: Versions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its record is fresh another replica leaves it alone; an old one is taken over."""
+    storage.create(storage.join(home.store, "a.wav"), file_of(noise(16_000), 16_000))
+    engine, version = Engine(PassThrough()), ServedVersion.of(versions[0])
+    here, elsewhere = Jobs(), Jobs()
+    monkeypatch.setattr(Jobs, "_run", lambda *_: None)  # the replica is killed before it begins
+    lost = here.begin(Ask(address="a.wav"), engine, version, Limits())
+    assert elsewhere.begin(Ask(address="a.wav"), engine, version, Limits()) == lost
+    monkeypatch.undo()
+    monkeypatch.setenv("UNMUFFLE_HOME", str(home.path))
+    monkeypatch.setattr(jobs, "LOST_S", 0.0)
+    elsewhere.begin(Ask(address="a.wav"), engine, version, Limits())
+    wait(lambda: Jobs().look(lost.id).state == "done")
+
+
+def test_a_job_can_be_cancelled(home: Home, versions: Versions) -> None:
+    """It ends at the next piece, and leaves no result."""
+    storage.create(storage.join(home.store, "a.wav"), file_of(noise(16_000 * 60), 16_000))
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow(PassThrough):
+        def forward(self, noisy: Tensor) -> Tensor:
+            begun.set()
+            assert go.wait(10)
+            return noisy
+
+    running = Jobs()
+    job = running.begin(Ask(address="a.wav"), Engine(Slow()), ServedVersion.of(versions[0]), Limits())
+    assert begun.wait(10)
+    running.cancel(job.id)
+    go.set()
+    wait(lambda: Jobs().look(job.id).state == "cancelled")
+    assert not Jobs().look(job.id).result
+
+
+@pytest.mark.parametrize("options", [Options(wet=0.25), Options(max_suppression_db=12.0), Options(downmix=True)])
+def test_options_of_a_long_file_are_those_of_a_short_one(tmp_path: Path, options: Options) -> None:
+    """The input that is mixed in stays aligned, piece by piece."""
+    from serving.options import enhanced
+
+    noisy, engine = noise(22_050 * 30, 2), Engine(Halving())
+    soundfile.write(tmp_path / "in.wav", noisy, 22_050, subtype="PCM_16")
+    enhance_file(engine, options, tmp_path / "in.wav", tmp_path / "out.flac", lambda done_s: None)
+    found, _ = soundfile.read(tmp_path / "out.flac", dtype="float32", always_2d=True)
+    np.testing.assert_allclose(found, enhanced(engine, options, noisy, 22_050), atol=2 / 2**15)
+
+
+class Halving(PassThrough):
+    """Half as loud."""
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        return noisy / 2
+
+
+def test_a_header_that_lies_is_answered(tmp_path: Path) -> None:
+    """A FLAC that ends before its header says so is no endless wait."""
+    soundfile.write(tmp_path / "in.flac", noise(16_000 * 30), 16_000)
+    (tmp_path / "in.flac").write_bytes((tmp_path / "in.flac").read_bytes()[:100_000])
+    with pytest.raises(BadAudio):
+        enhance_file(Engine(Halving()), Options(), tmp_path / "in.flac", tmp_path / "out.flac", lambda done_s: None)
+
+
+def wait(reached: Callable[[], bool], limit_s: float = 20.0) -> None:
+    """Until it is so."""
+    deadline = time.monotonic() + limit_s
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.long
+def test_ten_hours_take_no_more_memory_than_a_minute(home: Home, versions: Versions) -> None:
+    """A ten-hour file through a pass-through network: the process grows by less than 600 MB, and the end is there."""
+    hours, rate = 10, 16_000
+    inbox = Path(home.store.removeprefix("file://"))
+    inbox.mkdir(parents=True)
+    mark = noise(rate)
+    with soundfile.SoundFile(inbox / "long.wav", "w", rate, 1, "PCM_16") as file:
+        for _ in range(hours * 60 - 1):
+            file.write(np.zeros(rate * 60, np.int16))
+        file.write(np.zeros(rate * 59, np.int16))
+        file.write(np.rint(mark * 2**15).astype(np.int16))
+    running, me = Jobs(), psutil.Process(os.getpid())
+    before = most = me.memory_info().rss
+    job = running.begin(Ask(address="long.wav"), Engine(PassThrough()), ServedVersion.of(versions[0]), Limits())
+    while (found := running.look(job.id)) is None or found.open:
+        most = max(most, me.memory_info().rss)
+        time.sleep(0.05)
+    print(f"grew by {(most - before) / 1e6:.0f} MB")
+    assert found.state == "done" and found.done_s == hours * 3600.0
+    assert most - before < 600e6
+    with soundfile.SoundFile(Path(found.result.removeprefix("file://"))) as file:
+        assert file.frames == hours * 3600 * rate
+        file.seek(-rate, soundfile.SEEK_END)
+        np.testing.assert_allclose(file.read(dtype="float32"), mark[:, 0], atol=2 / 2**15)
