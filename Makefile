@@ -46,6 +46,7 @@ bench-metrics: $(READY)   ## utterances per second and core of every metric
 
 bench-models: $(READY)   ## time and memory of every network, forward and backward, by threads and by length
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.models
+	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.streaming
 	OMP_WAIT_POLICY=passive $(BIN)/python -m benchmarks.sampling
 
 bench-serving: $(READY)   ## what Ray Serve adds to the bare engine: latency, throughput, streams, the batching window

@@ -19,6 +19,7 @@ from training.models.rad_net2.denoising import (
     bounded,
     product,
 )
+from training.models.rad_net2.frame_denoising import FrameAttention
 from training.models.rad_net2.repairing import Repairing
 from training.models.rad_net2.temporal import ConvolutionModule, GatedLayer, RunningNorm, halvings, remainders
 from training.models.streaming import Memory
@@ -254,6 +255,17 @@ def test_the_streamer_answers_as_the_network_does(fill: Fill, case: str) -> None
         found, whole = torch.cat(ready, dim=-1)[:, :3600], model(noisy)
     assert (found - whole).abs().max() < 1e-10 * whole.abs().max()
     assert len(set(sizes[len(sizes) // 2 :])) == 1
+
+
+@pytest.mark.parametrize("size", [0.1, 40.0])
+def test_attention_frame_by_frame_is_the_network_s(fill: Fill, size: float) -> None:
+    """Over more keys than a strip has; with products so small that none can overflow, and with larger ones."""
+    attention, z = PairedAttention(8, window=0, causal=True).double().eval(), size * random(1, 2, 8, 1, 300)
+    fill(attention)
+    with torch.no_grad():
+        wanted = attention(z, None)[0, :, :, 0]
+        found = FrameAttention(attention)(z[0, :, :, 0].flatten(0, 1).T.contiguous())
+    assert torch.allclose(found.T.unflatten(0, (2, 8)), wanted)
 
 
 def test_attention_knows_no_order_of_bins(fill: Fill) -> None:
