@@ -66,6 +66,7 @@ def callers(url: str, keys: int = 8) -> Iterator[Counter]:
             thread.join()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fault", "check"), [("+6 dB", "level"), ("crashing", "answers")])
 def test_a_faulty_candidate_is_rolled_back_by_live_requests_and_no_caller_is_failed(
     service, versions: tuple[Version, Version], fault: str, check: str

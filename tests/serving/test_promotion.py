@@ -409,7 +409,12 @@ def test_rolling_back_during_a_canary_ends_the_canary(house: House, impatient: N
     assert house.tags("dm/2")["gate_outcome"] == "won, but its promotion was ended"
 
 
-@pytest.mark.parametrize("deadly", ["deploy beside dm/2", "verify dm/2", *CANARY, "switch to dm/2", "discard dm/2"])
+SOON = [CANARY[1], CANARY[-1]]
+"""While the candidate is let in, and right after the alias moved; the other points are of `make test-long`."""
+LATER = ["deploy beside dm/2", "verify dm/2", *CANARY[:1], *CANARY[2:-1], "switch to dm/2", "discard dm/2"]
+
+
+@pytest.mark.parametrize("deadly", [*SOON, *(pytest.param(event, marks=pytest.mark.long) for event in LATER)])
 def test_a_canary_killed_anywhere_is_completed_by_running_it_again(house: House, impatient: None, deadly: str) -> None:
     """Before the alias moved the candidate is let in anew; afterwards only the service is switched."""
     house.promote(says("dm/1"))
