@@ -1635,6 +1635,13 @@ FAULTS = (
         "return torch.cat([upper, torch.cat([-self.imaginary, self.real], dim=1)], dim=0).roll(1, 0)",
         "tests/training/test_rad_net2.py::test_parts_of_a_skip_meet_their_own_kind",
     ),
+    Fault(
+        "powers of two in attention overflow",
+        "training/models/rad_net2/frame_denoising.py",
+        "    if largest > LARGEST_EXPONENT:",
+        "    if False:",
+        "tests/training/test_rad_net2.py::test_attention_frame_by_frame_is_the_network_s",
+    ),
     # ---- searches, and what a person sees who waits
     Fault(
         "draw what a search tries without its seed",
