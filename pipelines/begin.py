@@ -5,7 +5,7 @@ import hashlib
 from components.notify import Begun
 from components.rayjob import kfp_run
 from components.simulate import chosen
-from pipelines.run import Request, _checked
+from pipelines.run import Request, checked
 from simulation.schema import canonical_json
 from training.tracking import Tracking
 
@@ -25,7 +25,7 @@ def key_of(request: Request, digest: str) -> str:
 
 def begun(request: Request, store: str, reason: str) -> str:
     """Check the request, begin or continue its run in MLflow, leave word for the end; returns the run's key."""
-    request = _checked(request)
+    request = checked(request)
     digest = data_digest(request)
     key = key_of(request, digest)
     tracking = Tracking()

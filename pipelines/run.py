@@ -67,7 +67,7 @@ def run_here(
     address to `told` at once: the cluster ends later where other commands use it. Raises UnmuffleError with the message
     of the stage that failed.
     """
-    request = _checked(request)
+    request = checked(request)
     if again:
         request = _next(request, store)
     key = request.key()
@@ -102,7 +102,7 @@ def _narrated_run(request: Request, store: str, logs: Path, show: Callable[[str]
             raise UnmuffleError(_reason(store, request.key(), logs / LOG, error)) from None
 
 
-def _checked(request: Request) -> Request:
+def checked(request: Request) -> Request:
     """The request with full addresses, so that its key is its own; names that do not exist are refused here."""
     known_use(request.use)
     policy_for(request.use, request.policy)

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from pipelines.begin import data_digest, key_of
 from pipelines.kubeflow import KubeflowProblem, RunState
-from pipelines.run import Request, _checked
+from pipelines.run import Request, checked
 from simulation import storage
 from simulation.errors import NothingNew, NotThere
 from simulation.schema import Schema
@@ -60,7 +60,7 @@ def request_training(
 
     `start` is given the request and a name for the run, which is the same for whoever asks for the same.
     """
-    request = _checked(request)
+    request = checked(request)
     digest = data_digest(request)
     key = key_of(request, digest)
     number = 1

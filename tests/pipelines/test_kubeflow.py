@@ -145,7 +145,7 @@ class Trigger:
 def asking(kfp: FakeKfp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trigger:
     """Data that are as they were."""
     monkeypatch.setattr(trigger, "data_digest", lambda request: "d" * 64)
-    monkeypatch.setattr(trigger, "_checked", lambda request: request)
+    monkeypatch.setattr(trigger, "checked", lambda request: request)
     return Trigger(kfp, storage.normal(str(tmp_path)))
 
 

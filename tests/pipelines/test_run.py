@@ -50,7 +50,7 @@ def test_documents_are_named_in_full_before_anything_else(tmp_path: Path, monkey
     Path("gru.json").write_bytes(gru_smoke().canonical())
     Path("strict.json").write_bytes(POLICIES["quality"].canonical())
     asked = {"scenario": "mine.json", "recipes": ("gru.json", "gru_smoke"), "policy": "strict.json"}
-    checked = run._checked(REQUEST.model_copy(update=asked))
+    checked = run.checked(REQUEST.model_copy(update=asked))
     assert checked.scenario == storage.normal(str(tmp_path / "mine.json"))
     assert checked.policy == storage.normal(str(tmp_path / "strict.json"))
     assert checked.recipes == (storage.normal(str(tmp_path / "gru.json")), "gru_smoke")
@@ -59,7 +59,7 @@ def test_documents_are_named_in_full_before_anything_else(tmp_path: Path, monkey
 def test_a_policy_that_does_not_exist_is_known_before_anything_is_trained() -> None:
     """Not when the gate is reached, hours later."""
     with pytest.raises(UnknownName, match="no policy named 'cheap'"):
-        run._checked(REQUEST.model_copy(update={"policy": "cheap"}))
+        run.checked(REQUEST.model_copy(update={"policy": "cheap"}))
 
 
 def test_again_looks_for_the_request_as_it_was_finished(
