@@ -65,8 +65,8 @@ def bsp_mpnet_random_smoke() -> Recipe:
     return bsp_mpnet("bsp_mpnet_random_smoke", None, **NARROW, hop_size=200, ssl=ssl, fine_tuning="frozen").model_copy(
         update={
             "network": "bsp_mpnet_random_ssl",
-            "objective": Contrast.Config(complex=0.3),
-            "steps": 1500,
+            "objective": Contrast.Config(complex=0.3, envelope=1.0),
+            "steps": 1600,
             "batch_size": 8,
             "segment_s": 1.0,
             "learning_rate": 2e-3,

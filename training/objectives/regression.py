@@ -93,7 +93,7 @@ class Regression(Objective):
             "complex": self._complex(found, wanted),
             "time": ((enhanced - clean) * gain).abs().mean(-1),
             "si_sdr": -si_sdr_db(enhanced * gain, clean * gain),
-            "envelope": 1 - self._envelope_correlation(found, wanted),
+            "envelope": 1 - envelope_correlation(found, wanted, self.bands),
         }
         parts |= {f"branch_{name}": self._magnitude(self.stft(each * gain), wanted) for name, each in branches.items()}
         weighted = [self._weight(name) * part for name, part in parts.items()]
@@ -111,16 +111,18 @@ class Regression(Objective):
         difference = compressed(found, exponent) - compressed(wanted, exponent)
         return (difference.real.square() + difference.imag.square()).mean((-2, -1))
 
-    def _envelope_correlation(self, found: Tensor, wanted: Tensor) -> Tensor:
-        shapes, active = [], torch.empty(0)
-        for spectrum in (found, wanted):
-            power = magnitude(spectrum).square().mT @ self.bands
-            pieces = power.sqrt().mT.unfold(-1, min(ENVELOPE_FRAMES, power.shape[1]), 1)
-            shapes.append(functional.normalize(pieces - pieces.mean(-1, keepdim=True), dim=-1, eps=1e-6))
-            energy = pieces.square().sum((1, 3))
-            active = (energy > ACTIVE_SHARE * energy.amax(-1, keepdim=True)).to(energy)
-        correlation = (shapes[0] * shapes[1]).sum(-1).mean(1)
-        return (correlation * active).sum(-1) / active.sum(-1).clamp(min=1.0)
+
+def envelope_correlation(found: Tensor, wanted: Tensor, bands: Float[Tensor, "bins bands"]) -> PerItem:
+    """Mean correlation of the envelopes of two spectra [batch, bins, frames], where the wanted one is active."""
+    shapes, active = [], torch.empty(0)
+    for spectrum in (found, wanted):
+        power = magnitude(spectrum).square().mT @ bands
+        pieces = power.sqrt().mT.unfold(-1, min(ENVELOPE_FRAMES, power.shape[1]), 1)
+        shapes.append(functional.normalize(pieces - pieces.mean(-1, keepdim=True), dim=-1, eps=1e-6))
+        energy = pieces.square().sum((1, 3))
+        active = (energy > ACTIVE_SHARE * energy.amax(-1, keepdim=True)).to(energy)
+    correlation = (shapes[0] * shapes[1]).sum(-1).mean(1)
+    return (correlation * active).sum(-1) / active.sum(-1).clamp(min=1.0)
 
 
 def third_octaves(fft_size: int, sample_rate: int) -> Float[Tensor, "bins bands"]:
