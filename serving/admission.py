@@ -28,8 +28,11 @@ class _Caller:
 class Admission:
     """For one event loop."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, told: Callable[[int], None] = lambda under_way: None
+    ) -> None:
+        """`told` hears how many requests are inside whenever that changes."""
+        self._clock, self._told = clock, told
         self._callers: dict[str, _Caller] = {}
         self.under_way = 0
         """Requests that are inside."""
@@ -50,11 +53,13 @@ class Admission:
         caller.allowance -= 1
         caller.under_way += 1
         self.under_way += 1
+        self._told(self.under_way)
         try:
             yield
         finally:
             caller.under_way -= 1
             self.under_way -= 1
+            self._told(self.under_way)
 
     @contextmanager
     def memory(self, mb: float, limits: Limits) -> Iterator[None]:

@@ -50,7 +50,6 @@ async def enhance(request: Request, service: This, wishes: Annotated[Wishes, Que
     limits = loaded.config.limits
     caller = service.doorkeeper.caller(request, "enhance")
     upload = await wire.upload(request, limits)
-    figures().under_way(service.admission.under_way + 1)
     with service.admission.request(caller, limits), service.admission.memory(wire.memory_mb(upload, limits), limits):
         samples, sample_rate = await service.in_thread(wire.decode, upload, limits)
         place = position(request.headers.get(KEY, ""), upload.data)

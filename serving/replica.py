@@ -21,6 +21,7 @@ from serving.keys import Doorkeeper
 from serving.messages import ModelFacts, ServedVersion, ServiceConfig
 from serving.options import Options
 from serving.stream_places import Streams
+from serving.telemetry import figures
 from serving.traffic import Traffic, ask_beside, in_serve
 from serving.verification import self_test
 from simulation.audio import Waveform
@@ -101,7 +102,7 @@ class Service:
 
     def __init__(self) -> None:
         self.streams = Streams()
-        self.admission = Admission()
+        self.admission = Admission(told=lambda under_way: figures().under_way(under_way))
         self.doorkeeper = Doorkeeper()
         self.jobs = Jobs()
         self.traffic: Traffic | None = None

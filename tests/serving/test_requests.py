@@ -200,7 +200,8 @@ def test_without_keys_only_this_machine_is_heard(home: Home, client: str, header
 
 def test_requests_are_counted_in_all_and_of_each_caller() -> None:
     """One too many is refused with the time to come back; who leaves gives the place back."""
-    admission, limits = Admission(), Limits(max_requests=3, max_requests_of_a_caller=2)
+    counts: list[int] = []
+    admission, limits = Admission(told=counts.append), Limits(max_requests=3, max_requests_of_a_caller=2)
     with admission.request("a", limits), admission.request("a", limits):
         with pytest.raises(Refused, match="of yours") as refused, admission.request("a", limits):
             pass
@@ -213,6 +214,7 @@ def test_requests_are_counted_in_all_and_of_each_caller() -> None:
             pass
     with admission.request("a", limits):
         assert admission.under_way == 1
+    assert counts == [1, 2, 3, 2, 1, 0, 1, 0]
 
 
 def test_requests_a_minute_come_back_steadily() -> None:
