@@ -96,7 +96,9 @@ def test_versions_are_exchanged_under_load_and_nobody_is_failed(
 ) -> None:
     """There and back again, in place: every answer is that of the version its header names, the old ones as before."""
     service = Service()
-    expected = {ServedVersion.of(each).name: Engine.load(each.address).enhance(probe(), PROBE_RATE) for each in versions}
+    expected = {
+        ServedVersion.of(each).name: Engine.load(each.address).enhance(probe(), PROBE_RATE) for each in versions
+    }
     old, new = expected
     assert np.abs(expected[old] - expected[new]).max() > 100 * ROUNDING
     with run_here(service, config_of(versions[0])) as address, Load(address, expected) as load:
