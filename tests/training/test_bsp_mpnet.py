@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from simulation.errors import BadSetting
+from training.batches import Batch
 from training.contrast import contrast_weights
 from training.cookbook_bsp_mpnet import RECIPES
 from training.models import BspMpnet, GruMask
@@ -17,6 +18,7 @@ from training.models.bsp_mpnet.ssl import Separation, Ssl, SslModel, aligned
 from training.objectives import Contrast
 from training.recipe import Recipe
 from training.run import Run
+from training.samples import samples
 
 ARCHITECTURE = {
     "num_attention_heads": 2,
@@ -332,6 +334,16 @@ def test_clean_speech_and_masks_of_one_cost_nothing() -> None:
     assert losses.total.max() < 1e-12
 
 
+def test_envelopes_are_those_of_the_clean_speech_as_it_is() -> None:
+    """The term is nothing for clean speech that passes unchanged; stretching and noise cost something."""
+    objective = Contrast.Config(magnitude=0.0, phase=0.0, envelope=1.0).build()
+    clean, noise = speech(), torch.randn(2, 8000, generator=torch.Generator().manual_seed(1)).double()
+    same, stretched = saying_nothing(network(stretched=False)), saying_nothing(network())
+    nothing, some = (objective.double().losses(model, clean, clean).total.max() for model in (same, stretched))
+    most = objective.losses(same, clean + 0.2 * noise, clean).total.min()
+    assert nothing < 1e-9 < some < most
+
+
 def test_turns_of_the_phase_cost_nothing_and_the_farthest_is_pi() -> None:
     """In single precision."""
     model, objective = saying_nothing(network()), Contrast.Config(magnitude=0.0)
@@ -418,6 +430,13 @@ def test_the_picture_has_the_layer_weights_and_the_masks_of_both_paths() -> None
         pictures.append(model.pictures(speech())["layers-and-masks"])
     assert all(png.startswith(b"\x89PNG") for png in pictures) and len(set(pictures)) == 3
     assert network(phase_path=False).pictures(speech())["layers-and-masks"] != pictures[0]
+
+
+def test_the_picture_is_among_the_samples_of_a_run() -> None:
+    """Which the driver carries into MLflow: one for each row that is heard, in the folder of its step."""
+    row = Batch(speech(batch=1).float(), speech(batch=1).float(), ("valid-00000000",))
+    files = samples(config().build(), [row], step=20)
+    assert files["step-00000020/valid-00000000-layers-and-masks.png"].startswith(b"\x89PNG")
 
 
 def test_scores_of_a_stretched_output_say_so() -> None:
