@@ -4,7 +4,7 @@ For every preset: seconds of processor and clock for one second of audio, forwar
 (training, a batch of one), on one thread and on two, and the most memory of the process beyond what it held before;
 then the same for one waveform of 2, 10 and 60 s, whole, since attention grows with the square. Each line is measured in
 a process of its own, after one second to warm up. Where memory or time does not suffice, the line says so. All presets
-take an hour or more: name some to measure in parts (`python -m benchmarks.models dm renet --threads 1`).
+take long: name some to measure in parts (`python -m benchmarks.models dm renet --threads 1`).
 """
 
 import argparse
