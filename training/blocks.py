@@ -72,8 +72,11 @@ def through_blocks(many: Many, source: Iterable[Waveform], sample_rate: int, tog
             rising = ramp.reshape(-1, *[1] * (piece.ndim - 1))
             if tail is not None:
                 piece[:fade] = piece[:fade] * rising + tail
-            tail = piece[-fade:] * (1 - rising)
-            yield piece if heard.last else piece[:-fade]
+            if heard.last:  # may be shorter than a fade
+                yield piece
+            else:
+                tail = piece[-fade:] * (1 - rising)
+                yield piece[:-fade]
         waiting = []
 
 
