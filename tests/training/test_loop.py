@@ -46,6 +46,14 @@ def test_a_resumed_run_is_the_undisturbed_run(
     assert resumed.history == whole.history
 
 
+def test_looks_at_the_valid_split_change_no_weight(tones: object, small_recipe: MakeRecipe) -> None:
+    """However often: also with dropout and batch statistics, the same weights and losses bit for bit."""
+    runs = [trained(small_recipe(model=SMALL_DM, network="dm", validate_every=every), tones) for every in (2, 10)]
+    often, once = runs
+    assert weights_digest(often.learner) == weights_digest(once.learner)
+    assert [sum("valid/loss" in row for row in run.history) for run in runs] == [5, 1]
+
+
 def test_training_lowers_the_loss(tones: object, small_recipe: MakeRecipe) -> None:
     """The least that can be asked."""
     run = trained(small_recipe(steps=40, learning_rate=1e-2, log_every=5), tones)
