@@ -179,6 +179,8 @@ def reading(address: str) -> Iterator[None]:
     except IsADirectoryError as error:
         raise NotThere(f"{address} is a folder; expected a single object.") from error
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise NotThere(f"Nothing lies at {address}: no file has so long a name.") from error
         raise _failure(error, address) from error
 
 

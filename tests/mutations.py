@@ -474,8 +474,8 @@ FAULTS = (
     Fault(
         "the alias moves before what was deployed is verified",
         "serving/promotion.py",
-        "        deployer.verify(handle, version)\n        lease.check()\n        move_alias()\n",
-        "        move_alias()\n        deployer.verify(handle, version)\n        lease.check()\n",
+        "        deployer.verify(handle, version)\n        if canary",
+        "        move_alias()\n        deployer.verify(handle, version)\n        if canary",
         "tests/serving/test_promotion.py::test_the_alias_moves_only_after_what_was_deployed_has_been_verified",
     ),
     Fault(
@@ -505,7 +505,7 @@ FAULTS = (
         "components/steps.py",
         "install_kfp_package=False",
         "install_kfp_package=True",
-        "tests/pipelines/test_pipeline.py::test_no_task_installs_anything",
+        "tests/pipelines/test_pipeline.py::test_nothing_wrong_is_given_to_a_cluster",
     ),
     # ---- lost attempts
     Fault(
@@ -1546,8 +1546,8 @@ FAULTS = (
     Fault(
         "a teacher's statistics follow what its student hears",
         "training/objectives/distillation.py",
-        "self._teacher[0].to(noisy.device, noisy.dtype)",
-        "self._teacher[0].to(noisy.device, noisy.dtype).train()",
+        "teacher.to(noisy.device, noisy.dtype), noisy",
+        "teacher.to(noisy.device, noisy.dtype).train(), noisy",
         "tests/training/test_power_law.py::test_a_teacher_is_no_part_of_what_is_trained_or_saved",
     ),
     Fault(

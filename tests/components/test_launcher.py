@@ -110,7 +110,7 @@ def test_a_stage_runs_as_a_rayjob_and_answers_with_its_result(cluster: Cluster) 
 
 def test_launching_goes_where_the_compute_profile_says(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps call one function; with a cluster in UNMUFFLE_COMPUTE it makes a RayJob, and the next call needs none."""
-    compute_with(poll_s=0.01).export()
+    monkeypatch.setenv("UNMUFFLE_COMPUTE", compute_with(poll_s=0.01).model_dump_json())
     cluster.kube.scripts[""] = [stage_done]
     first = launch(SPEC, cluster.store)
     monkeypatch.delenv("UNMUFFLE_COMPUTE")

@@ -409,6 +409,18 @@ def test_a_place_below_a_file_cannot_be_written(folder: str) -> None:
     assert storage.read(storage.join(folder, "file")) == b"x"
 
 
+def test_nothing_lies_under_a_name_that_no_file_can_have(folder: str) -> None:
+    """Asking is no failure of the store, whether it is empty or not; writing says that it cannot be."""
+    address = storage.join(folder, "a" * 300)
+    for _ in range(2):
+        assert storage.stored(address) is None and not storage.exists(address)
+        with pytest.raises(NotThere, match="Nothing lies at"):
+            storage.read(address)
+        with pytest.raises(StorageError, match="too long"):
+            storage.replace(address, b"x")
+        storage.replace(storage.join(folder, "b"), b"x")
+
+
 def test_a_file_system_that_refuses_is_an_error_of_ours() -> None:
     """The kernel's own denies even its owner."""
     with pytest.raises(StorageError, match="/proc/unmuffle"):
