@@ -4,6 +4,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pipelines.answer import Answer, line, stacked, table
@@ -208,7 +209,7 @@ def _shares(cases: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in cases.items())
 
 
-def known_models(use: str, names: Sequence[str] = ()) -> Answer:
+def known_models(use: str, names: Sequence[str] = (), tell: Callable[[str], None] = lambda name: None) -> Answer:
     """The registered versions of a use, with their aliases, and the networks that exist, or these of them."""
     from training.tracking import Tracking
 
@@ -233,7 +234,7 @@ def known_models(use: str, names: Sequence[str] = ()) -> Answer:
         (str(one["model"]), ", ".join(one["aliases"]), str(one["recipe"]), _cost(one["cost"]), str(one["gate"]))
         for one in data
     ]
-    networks = known_networks(names)
+    networks = known_networks(names, tell)
     shown = stacked(table(use, ("model", "alias", "recipe", "cost", "gate"), rows), networks)
     return Answer({"versions": data, "networks": networks.data}, shown)
 
@@ -249,21 +250,23 @@ def _cost(tags: dict[str, float]) -> str:
     return ", ".join(parts)
 
 
-def known_networks(names: Sequence[str] = ()) -> Answer:
+def known_networks(names: Sequence[str] = (), tell: Callable[[str], None] = lambda name: None) -> Answer:
     """These networks, or all, at the sizes they were published in: size and cost, theirs and ours; what was measured.
 
-    Raises UnknownName.
+    `tell` hears the name of each that has to be counted first. Raises UnknownName.
     """
     from serving.network_costs import SECONDS, NetworkCost, known
-    from training.counting import facts
+    from training.counting import kept_facts
     from training.models.presets import PRESETS
 
     for name in names:
         if name not in PRESETS:
             raise UnknownName("network", name, PRESETS)
     costs, unmeasured = known(Home.current()), NetworkCost(settings="", machine="")
+    folder = Home.current().path / "networks"
     data = {
-        name: facts(PRESETS[name]) | costs.get(name, unmeasured).model_dump(exclude={"settings"})
+        name: kept_facts(PRESETS[name], folder, partial(tell, name))
+        | costs.get(name, unmeasured).model_dump(exclude={"settings"})
         for name in names or PRESETS
     }
     rows = [

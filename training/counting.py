@@ -6,7 +6,11 @@ count as the products they make. Norms, gates, activations and the transform bet
 nothing: papers differ in how they count those, by 1 to 3 % in networks like these.
 """
 
+import hashlib
+import json
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +19,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from simulation import storage
+from simulation.schema import canonical_json
+from training import models
 from training.models import Enhancer, ModelConfig
 from training.models.presets import Preset
 
@@ -30,8 +37,12 @@ def gmacs_per_second(config: ModelConfig, seconds: int = 1) -> float:
     Shapes run through the network, no numbers: it takes no memory and little time.
     """
     with torch.device("meta"):
-        model: Enhancer = config.build().eval()
-        heard = torch.zeros(1, seconds * config.sample_rate)
+        model: Enhancer = config.build()
+    return _gmacs_per_second(model, seconds)
+
+
+def _gmacs_per_second(model: Enhancer, seconds: int) -> float:
+    model, heard = model.eval(), torch.zeros(1, seconds * model.sample_rate, device="meta")
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), _Shortcuts(), counter:
         model(heard)
@@ -46,12 +57,35 @@ def facts(preset: Preset) -> dict[str, Any]:
     return {
         "parameters": parameters(model),
         "published_parameters": preset.published_parameters,
-        "gmacs_per_s": round(gmacs_per_second(preset.config), 3),
+        "gmacs_per_s": round(_gmacs_per_second(model, 1), 3),
         "published_gmacs_per_s": preset.published_gmacs,
         "causal": model.causal,
         "latency_ms": 1000 * model.latency_samples / model.sample_rate if model.causal else None,
         "source": preset.source,
     }
+
+
+def kept_facts(preset: Preset, folder: Path, counting: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """`facts`, counted once and kept in this folder until the code or the settings change; that takes a second each.
+
+    `counting` is called before something is counted.
+    """
+    asked = hashlib.sha256(repr(preset).encode() + _code()).hexdigest()
+    address = storage.join(storage.normal(str(folder)), f"{asked[:16]}.json")
+    if storage.exists(address):
+        return dict(json.loads(storage.read(address)))
+    counting()
+    found = facts(preset)
+    storage.replace(address, canonical_json(found))
+    return found
+
+
+@cache
+def _code() -> bytes:
+    """Digest of what the counts follow from: the networks, this file, and torch's version."""
+    files = [Path(__file__), *sorted(Path(models.__path__[0]).rglob("*.py"))]
+    content = b"".join(file.read_bytes() for file in files)
+    return hashlib.sha256(content + torch.__version__.encode()).digest()
 
 
 class _Shortcuts(TorchFunctionMode):

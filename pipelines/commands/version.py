@@ -104,7 +104,7 @@ def models(
 
     if measure:
         measure_networks(networks or (), say)
-    tell(known_models(use, networks or ()), as_json)
+    tell(known_models(use, networks or (), lambda name: say(f"models: counting what {name} costs, once")), as_json)
 
 
 def import_weights(

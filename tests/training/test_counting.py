@@ -1,11 +1,14 @@
 """What a network costs: parameters, multiply-accumulates; and the table of networks."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
-from training.counting import facts, gmacs_per_second, parameters
+from training.counting import facts, gmacs_per_second, kept_facts, parameters
 from training.models import GruMask
-from training.models.presets import PRESETS
+from training.models.presets import PRESETS, Preset
 
 PARAMETERS = {
     "dm": 2_054_002,
@@ -86,3 +89,20 @@ def test_from_eight_steps_on_fusion_costs_less_than_a_tenth() -> None:
     assert more[8] <= 0.1 < more[7]
     assert more[5] == pytest.approx(0.148, abs=0.001)
     assert more[30] == pytest.approx(0.025, abs=0.001)
+
+
+def test_what_a_network_costs_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept in the home, until the settings or the code change; each is told before it is counted."""
+    told: list[str] = []
+    preset = PRESETS["gru_mask"]
+
+    def kept(preset: Preset) -> dict[str, Any]:
+        return kept_facts(preset, tmp_path, lambda: told.append("counting"))
+
+    assert kept(preset) == kept(preset) == facts(preset)
+    assert len(told) == 1
+    assert kept(preset._replace(config=preset.config.model_copy(update={"width": 8})))["parameters"] < 10_000
+    assert len(told) == 2
+    monkeypatch.setattr("training.counting._code", lambda: b"other code")
+    assert kept(preset) == facts(preset)
+    assert len(told) == 3
