@@ -30,7 +30,7 @@ test: lint types contracts   ## what every change must pass
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" --numprocesses 2 --dist loadfile
 
 test-long: $(READY)     ## whole pipelines, kill storms
-	$(BIN)/python -m pytest -m long --timeout 2400
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m long --timeout 2400 --numprocesses 2 --dist loadfile
 
 test-mutations: $(READY)   ## plants each listed fault and names the test that catches it
 	$(BIN)/python tests/mutations.py
