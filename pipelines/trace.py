@@ -99,7 +99,7 @@ def find(what: str, tracking: Tracking) -> Version:
 
 def corpus_of(version: Version) -> Input | None:
     """The corpus that a version was trained on, by the spec of its stage; None for one that was trained elsewhere."""
-    store, found, _ = version.address.partition("/runs/")
+    store, found, _ = version.address.partition("/versions/")
     key = version.tags.get("stage_key", "")
     if not found or not key:
         return None

@@ -40,7 +40,7 @@ def version(store: str, number: int, spec: TrainSpec) -> Version:
     """A version that a training stage of this spec made."""
     stage.write_spec(store, spec)
     tags = {"number": str(number), "stage_key": spec.key(), "recipe": "tiny", "corpus_digest": spec.corpus.sha256}
-    address = f"{store}/runs/{spec.key()[:16]}/version"
+    address = f"{store}/versions/tiny-{spec.key()[:12]}"
     return Version(USE, str(number + 4), "dm", address, f"{number}" * 64, f"run-{number}", tags)
 
 
