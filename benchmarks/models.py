@@ -28,7 +28,7 @@ WHAT = ("forward", "forward and backward")
 PASSES = 3
 """Over one second, of which the fastest counts; longer ones are timed once."""
 MOST_SECONDS = 90.0
-"""That one pass may take."""
+"""That one pass may take, unless `--longest` says otherwise."""
 
 
 class Line(NamedTuple):
@@ -56,7 +56,7 @@ def main() -> int:
         measure(*json.loads(arguments.one))
         return 0
     lines: list[Line] = []
-    for line in measurements(arguments.presets, arguments.lengths, arguments.threads):
+    for line in measurements(arguments):
         print(shown(line), file=sys.stderr, flush=True)
         lines.append(line)
     print("\n".join(table(lines)))
@@ -71,6 +71,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("presets", nargs="*", default=list(PRESETS), help=f"of {', '.join(PRESETS)}")
     parser.add_argument("--lengths", nargs="*", type=int, default=list(LENGTHS_S), help="seconds, in rising order")
     parser.add_argument("--threads", nargs="*", type=int, default=list(THREADS))
+    parser.add_argument("--longest", type=float, default=MOST_SECONDS, help="seconds that one pass may take")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -79,46 +80,46 @@ def parsed() -> argparse.Namespace:
     return arguments
 
 
-def measurements(presets: list[str], lengths: list[int], threads: list[int]) -> Iterator[Line]:
+def measurements(arguments: argparse.Namespace) -> Iterator[Line]:
     """All of them: a second with every number of threads, then the lengths with the most of them."""
-    for preset in presets:
+    for preset in arguments.presets:
         for what in WHAT:
-            lines = [measured(preset, what, count, 1) for count in threads]
+            lines = [measured(preset, what, count, 1, arguments.longest) for count in arguments.threads]
             yield from lines
-            yield from longer(lines[-1], lengths)
+            yield from longer(lines[-1], arguments.lengths, arguments.longest)
 
 
-def longer(before: Line, lengths: list[int]) -> Iterator[Line]:
+def longer(before: Line, lengths: list[int], longest_s: float) -> Iterator[Line]:
     """The same at other lengths, as far as time and memory allow."""
     for seconds in lengths:
-        reason = foretold(before, seconds)
+        reason = foretold(before, seconds, longest_s)
         if reason:
             yield Line(before.preset, before.what, before.threads, seconds, None, None, None, reason)
         else:
-            line = measured(before.preset, before.what, before.threads, seconds)
+            line = measured(before.preset, before.what, before.threads, seconds, longest_s)
             yield line
             before = line if line.took_s is not None else before
 
 
-def foretold(before: Line, seconds: int) -> str:
+def foretold(before: Line, seconds: int, longest_s: float) -> str:
     """Why a longer waveform is not tried: "" where it is. Memory and time grow with the length at least."""
     if before.took_s is None or before.peak_mb is None:
         return before.reason
     growth = seconds / before.audio_s
     if before.peak_mb * growth > available_mb():
         return f"at least {before.peak_mb * growth / 1000:.0f} GB, {available_mb() / 1000:.0f} GB are free"
-    if before.took_s * growth > MOST_SECONDS:
-        return f"at least {before.took_s * growth:.0f} s, {MOST_SECONDS:.0f} s are given"
+    if before.took_s * growth > longest_s:
+        return f"at least {before.took_s * growth:.0f} s, {longest_s:.0f} s are given"
     return ""
 
 
-def measured(preset: str, what: str, threads: int, seconds: int) -> Line:
+def measured(preset: str, what: str, threads: int, seconds: int, longest_s: float) -> Line:
     """In a process of its own, whose memory is counted from its start."""
     words = [sys.executable, "-m", "benchmarks.models", "--one", json.dumps([preset, what, threads, seconds])]
     environment = os.environ | dict.fromkeys(ONE_THREAD, str(threads))
     try:
         done = subprocess.run(
-            words, env=environment, capture_output=True, text=True, timeout=2 * MOST_SECONDS, check=True
+            words, env=environment, capture_output=True, text=True, timeout=max(2 * longest_s, 60.0), check=True
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         return Line(preset, what, threads, seconds, None, None, None, why(error))
