@@ -10,7 +10,7 @@ from components.specs import Input, TrainSpec, TuneSpec
 from components.stage import Result, Stage
 from components.train import named_recipe
 from simulation import storage
-from simulation.errors import UnknownName
+from simulation.errors import BudgetSpent, UnknownName
 from simulation.schema import canonical_json
 
 if TYPE_CHECKING:
@@ -98,23 +98,39 @@ def attempted(
     """One trial: a training run like any other, but that its version is registered nowhere.
 
     Its looks at the valid split are kept in the store before they are reported. A trial that was tried before, in this
-    search or another, reports them first, and goes on training only if nobody stops it there.
+    search or another, reports them first, and goes on training only if nobody stops it there. It is trained from rung
+    to rung (see `training.tuning`); BudgetSpent where the profile's own budget ends before.
     """
     from training.fit import fit
+    from training.search import rungs
 
     key, trials = TrainSpec(recipe=recipe.model_dump(mode="json"), corpus=corpus).key(), storage.join(store, "trials")
     looks = Looks(storage.join(trials, "looks", f"{key}.json"), report)
-    if looks.last_step < recipe.steps:
-        fit(
-            recipe,
-            corpus=corpus.address,
-            corpus_digest=corpus.sha256,
-            storage=trials,
-            name=key,
-            profile=profile,
-            before_commit=before_commit,
-            log=looks.log,
-        )
+    for rung in rungs(recipe):
+        if looks.last_step < rung:
+            looks.withheld = rung
+            try:
+                fit(
+                    recipe,
+                    corpus=corpus.address,
+                    corpus_digest=corpus.sha256,
+                    storage=trials,
+                    name=key,
+                    profile=up_to(rung, profile),
+                    before_commit=before_commit,
+                    log=looks.log,
+                )
+            except BudgetSpent:
+                if looks.last_step < rung:
+                    raise
+            looks.release()
+
+
+def up_to(step: int, profile: "ComputeProfile") -> "ComputeProfile":
+    """The profile of a run that leaves after a step, with its look at the valid split: it waits for that one."""
+    steps = step if profile.budget.max_steps is None else min(step, profile.budget.max_steps)
+    budget = profile.budget.model_copy(update={"max_steps": steps})
+    return profile.model_copy(update={"validation": "inside", "budget": budget})
 
 
 class Looks:
@@ -125,6 +141,8 @@ class Looks:
         self.address, self.report = address, report
         stored = storage.read(address) if storage.exists(address) else b"[]"
         self.rows: list[tuple[int, Figures]] = [(row["step"], row["figures"]) for row in json.loads(stored)]
+        self.withheld: int | None = None
+        """The step whose look is kept and not reported yet."""
         for step, figures in self.rows:
             report(step, figures)
 
@@ -141,7 +159,13 @@ class Looks:
         self.rows.append((step, figures))
         stored = [{"step": at, "figures": seen} for at, seen in self.rows]
         storage.replace(self.address, canonical_json(stored))
-        self.report(step, figures)
+        if step != self.withheld:
+            self.report(step, figures)
+
+    def release(self) -> None:
+        """Report the look that was withheld, if it came."""
+        if self.last_step == self.withheld:
+            self.report(*self.rows[-1])
 
 
 class Recorded:

@@ -1653,16 +1653,24 @@ FAULTS = (
     Fault(
         "report a trial's look before it is kept",
         "components/tune.py",
-        "        storage.replace(self.address, canonical_json(stored))\n        self.report(step, figures)\n",
+        "        storage.replace(self.address, canonical_json(stored))\n        if step != self.withheld:\n"
+        "            self.report(step, figures)\n",
         "        self.report(step, figures)\n        storage.replace(self.address, canonical_json(stored))\n",
         "tests/components/test_tune.py::test_looks_are_kept_before_they_are_reported_and_reported_once",
     ),
     Fault(
         "train a trial again that was finished",
         "components/tune.py",
-        "if looks.last_step < recipe.steps:",
-        "if True:",
+        "        if looks.last_step < rung:\n            looks.withheld",
+        "        if True:\n            looks.withheld",
         "tests/components/test_tune.py::test_a_finished_trial_is_not_trained_again",
+    ),
+    Fault(
+        "train on while a trial may be stopped",
+        "components/tune.py",
+        "        if step != self.withheld:\n",
+        "        if True:\n",
+        "tests/components/test_tune.py::test_nothing_trains_while_a_trial_may_be_stopped",
     ),
     Fault(
         "let what is searched be part of what is trained",

@@ -15,7 +15,9 @@ from training.recipe import Recipe
 Ranges = Mapping[str, Range | OneOf]
 
 LOOKS = 9
-"""Times that a trial is judged: after a ninth of its steps, and twice more, most trials may be stopped."""
+"""Times that a trial is judged."""
+SURVIVORS = 3
+"""One trial in this many goes on from each rung; the next rung is this many times the steps."""
 DIGITS = 6
 """Significant ones of a value that is tried, so that recipes read well."""
 FIXED = frozenset(
@@ -68,7 +70,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Scalar]) -> Recipe:
 
 def for_trial(recipe: Recipe, steps: int) -> Recipe:
     """The recipe as it is tried: these steps, its warm-up in proportion, judged (and kept) at every ninth of them."""
-    every = max(1, steps // LOOKS)
+    every = -(-steps // LOOKS)
     return recipe.model_copy(
         update={
             "steps": steps,
@@ -79,6 +81,14 @@ def for_trial(recipe: Recipe, steps: int) -> Recipe:
             "keep_best": None,
         }
     )
+
+
+def rungs(trial: Recipe) -> list[int]:
+    """Steps after which a trial may be stopped: that of its first look, so many times as much, ..., and its last."""
+    found = [trial.validate_every]
+    while found[-1] * SURVIVORS < trial.steps:
+        found.append(found[-1] * SURVIVORS)
+    return found if found[-1] == trial.steps else [*found, trial.steps]
 
 
 def is_logarithmic(choice: Range) -> bool:

@@ -8,6 +8,10 @@ A trial that starts Ray Train claims a byte of memory and no CPU (Ray Tune refus
 workers claim what they use, in a placement group of their own, and would wait for ever for the CPUs that their own
 trial held.
 
+Ray Tune stops a trial by ending its process. Ray Train's controller would die with it, and its placement group would
+keep its CPUs as long as the search's job lives: Ray Train's cleaner of such groups asks Ray's dashboard, which we run
+without. So a trial trains from rung to rung, and reports a rung's look when its training workers have left.
+
 Source: Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020, arXiv:1810.05934 (ASHA).
 """
 
@@ -28,16 +32,17 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from simulation.errors import Superseded, UnmuffleError
 from simulation.schema import OneOf, Range, Scalar
 from training.recipe import Recipe
-from training.search import Ranges, for_trial, is_logarithmic, is_whole, with_values
+from training.search import SURVIVORS, Ranges, for_trial, is_logarithmic, is_whole, with_values
 
 Figures = dict[str, float]
 Report = Callable[[int, Figures], None]
 """Takes a step and the figures on the valid split after it."""
 Try = Callable[[int, Recipe, Report], None]
-"""Trains the recipe of the trial of this number, and reports every look at the valid split, in order."""
+"""Trains the recipe of the trial of this number, and reports every look at the valid split, in order.
 
-SURVIVORS = 3
-"""One trial in this many goes on from each rung; the next rung is this many times the steps."""
+A report of one of the `rungs` may end the process: nothing that must be ended properly may run meanwhile.
+"""
+
 QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output announces an experiment even where it is told to be silent
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files
@@ -106,9 +111,7 @@ def search(
                 metric=metric,
                 mode=mode,
                 search_alg=BasicVariantGenerator(max_concurrent=at_once, random_state=recipe.seed),
-                scheduler=ASHAScheduler(
-                    time_attr="step", max_t=steps, grace_period=min(every, steps), reduction_factor=SURVIVORS
-                ),
+                scheduler=ASHAScheduler(time_attr="step", max_t=steps, grace_period=every, reduction_factor=SURVIVORS),
             ),
             run_config=tune.RunConfig(name="search", storage_path=scratch, verbose=0, callbacks=[relay]),
         ).fit()

@@ -1,6 +1,7 @@
 """The search as a stage: what a trial leaves behind answers when it is tried again; the best one's recipe trains."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ from components.specs import Input, TuneSpec
 from components.train import named_recipe
 from components.tune import METRIC, METRICS, Looks, attempted, tuned
 from simulation import storage
-from simulation.errors import BadSetting, UnknownName
+from simulation.errors import BadSetting, BudgetSpent, UnknownName
 from simulation.home import Home
 from training.cookbook import gru_smoke
-from training.profile import ComputeProfile
+from training.profile import Budget, ComputeProfile
+from training.recipe import Recipe
 from training.search import for_trial, with_values
+from training.tuning import Report
 
 CORPUS = Input(address="file:///corpus", sha256="c" * 64)
 
@@ -45,23 +48,73 @@ def test_looks_are_kept_before_they_are_reported_and_reported_once(tmp_path: Pat
     assert looks.last_step == 4
 
 
-def test_a_finished_trial_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Trained:
+    """Stands for `training.fit`: goes up to what the profile allows, and notes whether it is at work."""
+
+    def __init__(self) -> None:
+        self.step, self.ends, self.at_work = 0, list[int](), False
+
+    def __call__(self, recipe: Recipe, *, profile: ComputeProfile, log: Any, **settings: Any) -> None:
+        """From where it stopped."""
+        end, self.at_work = min(recipe.steps, profile.budget.max_steps or recipe.steps), True
+        assert profile.validation == "inside"
+        for step in range(self.step + 1, end + 1):
+            log({METRIC: float(step), "train/loss": 0.0}, step)
+        self.step, self.at_work = end, False
+        self.ends.append(end)
+        if end < recipe.steps:
+            raise BudgetSpent("more")
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """In the place of `training.fit.fit`."""
+    stand_in = Trained()
+    monkeypatch.setattr("training.fit.fit", stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def attempt(tmp_path: Path) -> Callable[..., None]:
+    """`attempt(report, **profile)`: a trial of nine steps."""
+    common = {"corpus": CORPUS, "store": storage.normal(str(tmp_path)), "before_commit": lambda: None}
+
+    def go(report: Report, **profile: Any) -> None:
+        attempted(0, for_trial(gru_smoke(), 9), report, profile=ComputeProfile(**profile), **common)
+
+    return go
+
+
+def test_a_finished_trial_is_not_trained_again(trained: Trained, attempt: Callable[..., None]) -> None:
     """In this search or in another: its looks are reported from the store."""
-    recipe, store, fitted = for_trial(gru_smoke(), 9), storage.normal(str(tmp_path)), []
-
-    def fit(recipe: Any, **settings: Any) -> None:
-        fitted.append(settings["name"])
-        for step in range(1, 10):
-            settings["log"]({METRIC: float(step), "train/loss": 0.0}, step)
-
-    monkeypatch.setattr("training.fit.fit", fit)
     first, second = Reported(), Reported()
-    for number, report in enumerate((first, second)):
-        attempted(
-            number, recipe, report, corpus=CORPUS, store=store, profile=ComputeProfile(), before_commit=lambda: None
-        )
-    assert len(fitted) == 1
+    for report in (first, second):
+        attempt(report)
+    assert trained.ends == [1, 3, 9]
     assert first == second == [(step, {METRIC: float(step)}) for step in range(1, 10)]
+
+
+def test_nothing_trains_while_a_trial_may_be_stopped(trained: Trained, attempt: Callable[..., None]) -> None:
+    """Ray Tune ends its process then; the workers' CPUs would stay claimed until the end of the search."""
+    at_work = {}
+
+    def report(step: int, figures: dict[str, float]) -> None:
+        at_work[step] = trained.at_work
+        if step == 3:
+            raise SystemExit  # as Ray Tune ends a trial
+
+    with pytest.raises(SystemExit):
+        attempt(report, validation="apart")
+    assert at_work == {1: False, 2: True, 3: False}
+    assert trained.ends == [1, 3]
+
+
+def test_a_trial_whose_budget_ends_between_rungs_fails(trained: Trained, attempt: Callable[..., None]) -> None:
+    """As any run would; what it had seen was reported."""
+    reported = Reported()
+    with pytest.raises(BudgetSpent):
+        attempt(reported, budget=Budget(max_steps=2))
+    assert [step for step, _ in reported] == [1, 2] and trained.ends == [1, 2]
 
 
 def test_what_a_search_varies_is_its_identity(home: Home) -> None:

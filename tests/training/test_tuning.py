@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 from ray import cloudpickle
+from ray.tune.schedulers import ASHAScheduler
 
 from simulation.cluster import ClusterInfo
 from simulation.errors import Superseded, TrainingDiverged, UnmuffleError
 from training.recipe import Recipe
+from training.search import SURVIVORS, for_trial, rungs
 from training.tuning import Figures, Report, Trial, Try, search
 
 MakeRecipe = Callable[..., Recipe]
@@ -75,6 +77,20 @@ def searched(ray_cluster: ClusterInfo, small_recipe: MakeRecipe) -> Searched:
         return search(recipe, recipe.search, attempt, follower, trials=trials, steps=STEPS, metric=METRIC), follower
 
     return run
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(1, [1]), (2, [1, 2]), (9, [1, 3, 9]), (90, [10, 30, 90]), (600, [67, 201, 600])]
+)
+def test_a_trial_may_be_stopped_at_its_first_look_at_the_third_and_at_the_last(
+    small_recipe: MakeRecipe, steps: int, expected: list[int]
+) -> None:
+    """These are ASHA's rungs: it decides about nobody in between."""
+    trial = for_trial(small_recipe(), steps)
+    assert rungs(trial) == expected
+    asha = ASHAScheduler(time_attr="step", max_t=steps, grace_period=trial.validate_every, reduction_factor=SURVIVORS)
+    (bracket,) = asha._brackets
+    assert set(milestone for milestone, _ in bracket._rungs) | {steps} == set(expected)
 
 
 def test_worse_trials_are_stopped_and_the_best_comes_first(
