@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ from training.tracking import Tracking
 
 if TYPE_CHECKING:
     from serving.enhance import Enhanced
+
+WAYS: dict[str, type[int] | type[float]] = {"steps": int, "alphas": float, "betas": float}
+"""Lists of `unmuffle sweep`, and what is in them."""
 
 
 def score(
@@ -136,6 +139,28 @@ def enhance_by(service: str, inputs: Sequence[Path], out: Path) -> "Enhanced":
     with Client(service, os.environ.get("UNMUFFLE_KEY", "")) as client:
         client.models()
         return enhance_files(inputs, out, Remote(client), progress=progress("enhance"))
+
+
+def swept(
+    model: str, use: str, corpus: str, pairs: str, out: Path, lists: Mapping[str, str], rows: int, case: str
+) -> Any:
+    """A diffusion network asked in every way of `lists` (steps, alphas, betas; metrics), as a table; and on disk."""
+    from simulation.virtual import open_corpus
+    from training.diffusion_sweep import recorded, settings
+    from training.pairs import Pairs
+
+    points = settings(*(_numbers(name, lists[name], kind) for name, kind in WAYS.items()))
+    metrics = [name.strip() for name in lists["metrics"].split(",")]
+    test = Pairs.open(pairs) if pairs else open_corpus(_test_split(corpus))
+    address = Tracking().resolve(model, use).address
+    return recorded(address, test, out, list(points), metrics, rows, case, progress("sweep"))
+
+
+def _numbers(name: str, text: str, kind: type[int] | type[float]) -> list[Any]:
+    try:
+        return [kind(each) for each in text.split(",")]
+    except ValueError:
+        raise BadSetting(f"--{name} {text!r} is no list of numbers; expected such as 5,10,15.") from None
 
 
 def enhance_with(

@@ -31,6 +31,9 @@ HIGHEST_RATE_HZ = 768_000
 LOUDEST = 1000.0
 """Peak above which samples are on another scale than full scale 1, and networks overflow."""
 
+MOST_ASKED_OTHERWISE = 16
+"""Samplings of a diffusion network that are remembered, the latest ones: each holds requests for it together."""
+
 
 class Engine:
     """One network, ready to enhance. Several threads may call it at once.
@@ -43,6 +46,7 @@ class Engine:
         self.model = model.eval()
         self.batches = Batches(self._forward, model.sample_rate, model.causal)
         self._turn_of_streams = Lock()
+        self._turn_of_asking = Lock()
         self._asked_otherwise: dict[Any, Engine] = {}
 
     @classmethod
@@ -109,14 +113,21 @@ class Engine:
 
     def sampled_by(self, sampling: Any) -> "Engine":
         """The same weights of a diffusion network under another `Sampling`; both take turns."""
-        if sampling not in self._asked_otherwise:
-            model = copy.copy(self.model)
-            model.config = self.model.config.model_copy(update={"sampling": sampling})
-            model.stochastic = sampling.stochastic
-            other = Engine(model)
-            other.batches.turn = self.batches.turn
+        with self._turn_of_asking:
+            other = self._asked_otherwise.pop(sampling, None) or self._asked(sampling)
             self._asked_otherwise[sampling] = other
-        return self._asked_otherwise[sampling]
+            if len(self._asked_otherwise) > MOST_ASKED_OTHERWISE:
+                del self._asked_otherwise[next(iter(self._asked_otherwise))]
+            return other
+
+    def _asked(self, sampling: Any) -> "Engine":
+        model = copy.copy(self.model)
+        model.config = self.model.config.model_copy(update={"sampling": sampling})
+        model.stochastic = sampling.stochastic
+        other = Engine(model)
+        ours, theirs = self.batches, other.batches
+        theirs.turn, theirs.most_s, theirs.window_s = ours.turn, ours.most_s, ours.window_s
+        return other
 
     def _at_model_rate(self, samples: Waveform) -> Waveform:
         """`[samples, channels]`."""

@@ -14,8 +14,17 @@ from serving.engine import Engine
 from serving.wire import Refused
 from simulation.audio import Waveform
 from simulation.schema import Schema
+from training.models.gp_unified.samplers import LARGEST_SEED, Mode
 
 TIERS = ("full", "fast", "predictive")
+SAMPLING = ("mode", "steps", "corrector_steps", "first_fusion", "last_fusion", "seed")
+"""Options that are fields of a diffusion network's `Sampling`."""
+IDLE: dict[Mode, tuple[str, ...]] = {
+    "predictive": ("steps", "corrector_steps", "first_fusion", "last_fusion"),
+    "generative": ("first_fusion", "last_fusion"),
+    "unified": (),
+}
+"""Those that a mode makes nothing of."""
 FASTEST_STEPS = 5
 """Of the tier `fast`."""
 
@@ -33,8 +42,18 @@ class Options(Schema):
     """Whether the channels are averaged before, and the answer has one."""
     tier: Literal["full", "fast", "predictive"] = "full"
     """Of a diffusion network: as it was registered; in few steps; its predictive decoder alone, in one call."""
+    mode: Mode | None = None
+    """Of a diffusion network, in place of the tier's, as are all that follow: generative, unified or predictive."""
     steps: int | None = Field(default=None, ge=1, le=200)
-    """Of a diffusion network, in place of the tier's."""
+    """How many; the predictive mode takes none."""
+    corrector_steps: int | None = Field(default=None, ge=0, le=10)
+    """Corrector's steps in each."""
+    first_fusion: float | None = Field(default=None, ge=0, le=1)
+    """Weight of the generative state after the first step of the unified mode (alpha); 1: no fusion there."""
+    last_fusion: float | None = Field(default=None, ge=0, le=1)
+    """Weight of the generative result after its last step (beta); 1: no fusion there."""
+    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED)
+    """Of the noise: equal requests with equal seeds have equal answers."""
 
     @property
     def plain(self) -> bool:
@@ -82,7 +101,8 @@ def tiers(engine: Engine) -> tuple[str, ...]:
 
 def engine_for(engine: Engine, options: Options) -> Engine:
     """The engine itself, or the same weights asked in another way."""
-    if options.tier == "full" and options.steps is None:
+    asked: dict[str, object] = {name: value for name in SAMPLING if (value := getattr(options, name)) is not None}
+    if options.tier == "full" and not asked:
         return engine
     sampling = getattr(engine.model.config, "sampling", None)
     if sampling is None:
@@ -90,11 +110,19 @@ def engine_for(engine: Engine, options: Options) -> Engine:
             422,
             "bad_option",
             f"The network that answers ({engine.model.config.kind}) has no tiers and takes no steps: it is no diffusion"
-            " network. Leave tier and steps out.",
+            f" network. Leave tier and {', '.join(asked) or 'the like'} out.",
         )
-    changed = {"mode": "predictive"} if options.tier == "predictive" else {}
-    steps = options.steps or (FASTEST_STEPS if options.tier == "fast" else sampling.steps)
-    wanted = sampling.model_copy(update=changed | {"steps": steps})
+    if options.tier == "predictive" and options.mode not in (None, "predictive"):
+        raise Refused(422, "bad_option", f"tier=predictive is not mode={options.mode}. Leave one of them out.")
+    if options.tier == "fast":
+        asked = {"steps": FASTEST_STEPS} | asked
+    if options.tier == "predictive":
+        asked = asked | {"mode": "predictive"}
+    wanted = sampling.model_copy(update=asked)
+    if idle := [name for name in IDLE[wanted.mode] if name in asked]:
+        raise Refused(
+            422, "bad_option", f"The mode {wanted.mode} makes nothing of {', '.join(idle)}. Ask for mode=unified too."
+        )
     if problem := engine.model.config.impossible(wanted):  # type: ignore[attr-defined]
-        raise Refused(422, "bad_option", f"{problem}. Leave the tier out.")
+        raise Refused(422, "bad_option", f"{problem}. Leave tier and mode out.")
     return engine.sampled_by(wanted)

@@ -9,6 +9,8 @@ from pipelines.commands.options import CanaryOption, Json, PolicyOption, StoreOp
 from pipelines.commands.telling import say, tell
 from simulation.errors import BadSetting
 
+ONE_OF_BOTH = "Give one of --corpus ADDRESS and --pairs FOLDER."
+
 
 def evaluate(
     model: Annotated[list[str], typer.Argument(help="champion, dm/3, or the address of a version's folder.")],
@@ -25,7 +27,7 @@ def evaluate(
     from pipelines.summary import scores
 
     if bool(corpus) == bool(pairs):
-        raise BadSetting("Give one of --corpus ADDRESS and --pairs FOLDER.")
+        raise BadSetting(ONE_OF_BOTH)
     names = tuple(name.strip() for name in metrics.split(",") if name.strip())
     tell(scores(score(model, corpus, pairs, out, use, names, harmless), out), as_json)
 
@@ -57,6 +59,30 @@ def aa(
     from pipelines.compare import false_promotions
 
     tell(false_promotions(model, gate_corpus, use, store_at(store), policy), as_json)
+
+
+def sweep(
+    model: Annotated[str, typer.Argument(help="A version of gp_unified: champion, NAME/3, or its folder's address.")],
+    out: Annotated[Path, typer.Option(help="Folder for sweep.csv, and a picture for each metric.")],
+    corpus: Annotated[str, typer.Option(help="Address of a corpus; rows of its test split are enhanced.")] = "",
+    pairs: Annotated[str, typer.Option(help="Folder with clean/ and noisy/ of equal file names.")] = "",
+    steps: Annotated[str, typer.Option(help="Numbers of steps N, with commas between them.")] = "5,10,15,20,25,30",
+    alphas: Annotated[str, typer.Option(help="Weights of the first fusion.")] = "0.1,0.3,0.5,0.7,0.9",
+    betas: Annotated[str, typer.Option(help="Weights of the last one.")] = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1",
+    metrics: Annotated[str, typer.Option(help="`unmuffle metrics` lists them.")] = "si_sdr,pesq",
+    rows: Annotated[int, typer.Option(min=1, help="How many, the first ones.")] = 20,
+    case: Annotated[str, typer.Option(help="Only rows of this case of the scenario.")] = "",
+    use: UseOption = "denoise-16k",
+    as_json: Json = False,
+) -> None:
+    """Ask a diffusion network in every way: steps, both fusions, both step sizes; draws the curves of its paper."""
+    from pipelines.judge import swept
+
+    if bool(corpus) == bool(pairs):
+        raise BadSetting(ONE_OF_BOTH)
+    lists = {"steps": steps, "alphas": alphas, "betas": betas, "metrics": metrics}
+    table = swept(model, use, corpus, pairs, out, lists, rows, case)
+    tell(table.to_dict("records"), as_json, f"{len(table)} settings\n{out / 'sweep.csv'}")
 
 
 def promote(

@@ -4,13 +4,14 @@ import io
 import json
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 import soundfile
+import torch
 from starlette.requests import HTTPConnection
 from typer.testing import CliRunner
 
@@ -18,7 +19,7 @@ from pipelines.cli import app
 from serving import keys
 from serving.admission import Admission
 from serving.client import Client, ServiceRefused
-from serving.engine import Engine
+from serving.engine import MOST_ASKED_OTHERWISE, Engine
 from serving.keys import Doorkeeper
 from serving.messages import Limits, ServiceConfig
 from serving.options import Options, engine_for, mixed
@@ -27,6 +28,7 @@ from serving.telemetry import Figures
 from serving.wire import Refused
 from simulation.audio import Waveform
 from simulation.home import Home
+from training.checkpoint import save_version
 from training.models import GpUnified
 from training.registry import Version
 
@@ -127,6 +129,86 @@ def test_a_tier_asks_the_same_weights_in_another_way() -> None:
     assert engine_for(engine, Options(tier="predictive")).model.config.sampling.mode == "predictive"
     assert engine_for(engine, Options(steps=5)) is fast and engine_for(engine, Options()) is engine
     assert next(fast.model.parameters()) is next(engine.model.parameters())
+
+
+@pytest.fixture(scope="module")
+def sampled(
+    tmp_path_factory: pytest.TempPathFactory, run_here: Callable, config_of: Callable[[Version], ServiceConfig]
+) -> Iterator[tuple[str, GpUnified]]:
+    """A service over a small GP-Unified whose every layer speaks, and that network."""
+    torch.manual_seed(0)
+    small = {"channels": 4, "multipliers": (1, 2), "blocks": 1, "attention_bins": (), "hop_size": 256}
+    model = GpUnified.Config.model_validate(small | {"sampling": {"steps": 2}}).build().eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    address = tmp_path_factory.mktemp("gp").as_uri()
+    digest = save_version(model, address, facts={})
+    version = Version("denoise-16k", "9", "gp", address, digest, run_id="", tags={})
+    with run_here(Service(), config_of(version)) as at:
+        yield at, model
+
+
+def test_a_request_says_how_a_diffusion_network_samples(sampled: tuple[str, GpUnified]) -> None:
+    """Each of steps, corrector, both fusions, mode and seed changes the answer, which is the network's own so asked."""
+    address, model = sampled
+    noisy = noise(16_000)
+    plain = {"mode": "unified", "steps": 2, "seed": 7}
+    answers = []
+    with Client(address) as client:
+        for change in (
+            {},
+            {"steps": 3},
+            {"corrector_steps": 0},
+            {"first_fusion": 1.0},
+            {"last_fusion": 0.5},
+            {"mode": "generative"},
+            {"seed": 8},
+        ):
+            answers.append(heard(client.enhance(wav(noisy), **plain | change)))
+        same = heard(client.enhance(wav(noisy), **plain))
+        tier, mode = (
+            heard(client.enhance(wav(noisy), seed=7, **asked))
+            for asked in ({"tier": "predictive"}, {"mode": "predictive"})
+        )
+        chances = [heard(client.enhance(wav(noisy), steps=1)) for _ in range(2)]
+    asked = model.config.sampling.model_copy(update={"mode": "unified", "steps": 2, "seed": 8})
+    np.testing.assert_allclose(answers[-1], Engine(model).sampled_by(asked).enhance(noisy, 16_000), atol=1e-4)
+    assert np.array_equal(same, answers[0]) and np.array_equal(tier, mode)
+    assert not np.array_equal(*chances)
+    apart = [float(np.abs(one - two).max()) for place, one in enumerate(answers) for two in answers[:place]]
+    assert min(apart) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"steps": 2.5}, "steps"),
+        ({"seed": 1.5}, "seed"),
+        ({"seed": -1}, "seed"),
+        ({"seed": "now"}, "seed"),
+        ({"last_fusion": 1.1}, "last_fusion"),
+        ({"mode": "both"}, "mode"),
+        ({"mode": "predictive", "steps": 3}, "makes nothing of steps"),
+        ({"mode": "generative", "first_fusion": 0.5}, "makes nothing of first_fusion"),
+        ({"mode": "unified", "tier": "predictive"}, "is not mode=unified"),
+    ],
+)
+def test_sampling_that_cannot_be_is_refused(
+    sampled: tuple[str, GpUnified], options: dict[str, object], complaint: str
+) -> None:
+    """422 that names what is wrong: no steps, a seed that is no integer, what the mode makes nothing of."""
+    with Client(sampled[0]) as client, pytest.raises(ServiceRefused, match=complaint) as refused:
+        client.enhance(wav(noise(100)), **options)
+    assert (refused.value.status, refused.value.code) == (422, "bad_option")
+
+
+def test_many_seeds_leave_no_more_behind_than_a_few(sampled: tuple[str, GpUnified]) -> None:
+    """A service that is asked with another seed each time remembers the latest ways of asking alone."""
+    engine = Engine(sampled[1])
+    asked = [engine_for(engine, Options(seed=seed)) for seed in range(100)]
+    assert len(engine._asked_otherwise) == MOST_ASKED_OTHERWISE
+    assert engine_for(engine, Options(seed=99)) is asked[99] and engine_for(engine, Options(seed=0)) is not asked[0]
 
 
 # ---- who may ask ----------------------------------------------------------------------------------------------------
