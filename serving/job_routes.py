@@ -40,27 +40,30 @@ async def look(request: Request, id: JobId, service: This) -> Job:
 
 @ROUTES.delete("/v1/jobs/{id}")
 async def cancel(request: Request, id: JobId, service: This) -> Job:
-    """Let it end; how it stood."""
+    """Let it end or, where it has ended, forget it with its result; how it stood."""
     service.doorkeeper.caller(request, "jobs")
     job = await _known(service, id)
-    service.jobs.cancel(id)
+    await asyncio.to_thread(service.jobs.cancel, id)
     return job
 
 
 @ROUTES.get("/v1/jobs/{id}/result")
 async def result(request: Request, id: JobId, service: This, range: Annotated[str, Header()] = "") -> Response:
     """The enhanced file, or a range of it: at most `max_body_mb` an answer."""
-    service.doorkeeper.caller(request, "jobs")
+    caller, limits = service.doorkeeper.caller(request, "jobs"), service.loaded.config.limits
     job = await _known(service, id)
+    if job.ended and job.state != "done":
+        raise Refused(409, "not_done", f"This job is {job.state}. {job.error or 'Ask for it again: POST /v1/jobs'}")
     if job.state != "done":
         raise Refused(409, "not_done", f"This job is {job.state} ({job.done_s:.0f} s are done). Ask again later.", 5)
-    most = int(service.loaded.config.limits.max_body_mb * 1e6)
+    most = int(limits.max_body_mb * 1e6)
     start, stop = _range(range, job.result_bytes)
     if not range and job.result_bytes > most:
         expected = f"Ask for it by Range: bytes=0-{most - 1} and on, or read {job.result}"
         raise Refused(413, "too_large", f"The file has {job.result_bytes} bytes. {expected}")
     stop = min(stop, start + most)
-    data = await asyncio.to_thread(storage.read_range, job.result, start, stop - start)
+    with service.admission.request(caller, limits), service.admission.memory((stop - start) / 1e6, limits):
+        data = await asyncio.to_thread(storage.read_range, job.result, start, stop - start)
     headers = {"Accept-Ranges": "bytes", "ETag": f'"{job.id}"', "X-Unmuffle-Version": job.version}
     if not range:
         return Response(data, media_type="audio/flac", headers=headers)

@@ -26,8 +26,7 @@ def enhance_file(
     `progress` is told the seconds that are done, and may raise to stop. Raises `BadAudio` for a file that is none, or
     is damaged further in; `target` is then to be thrown away.
     """
-    if options.contrast:
-        raise Refused(422, "bad_option", "Contrast stretching needs the recording as a whole; leave contrast out.")
+    check_options(engine, options)
     try:
         with soundfile.SoundFile(source) as file:
             _check(file)
@@ -46,6 +45,13 @@ def enhance_file(
         raise BadAudio(
             f"The file cannot be read as audio, or written as FLAC ({error.error_string}). Expected {audio.READABLE}."
         ) from None
+
+
+def check_options(engine: Engine, options: Options) -> None:
+    """`Refused` where this network cannot do it to a file of any length."""
+    if options.contrast:
+        raise Refused(422, "bad_option", "Contrast stretching needs the recording as a whole; leave contrast out.")
+    engine_for(engine, options)
 
 
 def enhanced_chunks(

@@ -3,7 +3,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 from serving import jobs
 from serving.client import Client, ServiceRefused
 from serving.engine import Engine
-from serving.jobs import Ask, Jobs
+from serving.jobs import Ask, Job, Jobs
 from serving.long_files import enhance_file
 from serving.messages import Limits, ServedVersion, ServiceConfig
 from serving.options import Options
@@ -140,34 +143,145 @@ def test_a_job_that_lost_its_replica_begins_anew(
     storage.create(storage.join(home.store, "a.wav"), file_of(noise(16_000), 16_000))
     engine, version = Engine(PassThrough()), ServedVersion.of(versions[0])
     here, elsewhere = Jobs(), Jobs()
-    monkeypatch.setattr(Jobs, "_run", lambda *_: None)  # the replica is killed before it begins
+    for name in ("_run", "_keep_fresh"):
+        monkeypatch.setattr(Jobs, name, lambda *_: None)  # the replica is killed before it begins
     lost = here.begin(Ask(address="a.wav"), engine, version, Limits())
     assert elsewhere.begin(Ask(address="a.wav"), engine, version, Limits()) == lost
     monkeypatch.undo()
     monkeypatch.setenv("UNMUFFLE_HOME", str(home.path))
     monkeypatch.setattr(jobs, "LOST_S", 0.0)
+    told = elsewhere.look(lost.id)
+    assert told.state == "failed" and "Ask for the same again" in told.error
+    monkeypatch.setattr(jobs, "LOST_S", 60.0)
+    storage.replace(storage.join(home.store, "jobs", lost.id, "job.json"), aged(lost, 61.0).canonical())
     elsewhere.begin(Ask(address="a.wav"), engine, version, Limits())
     wait(lambda: Jobs().look(lost.id).state == "done")
 
 
-def test_a_job_can_be_cancelled(home: Home, versions: Versions) -> None:
-    """It ends at the next piece, and leaves no result."""
+def aged(job: Job, seconds: float) -> Job:
+    """The record, older."""
+    return job.model_copy(update={"updated": job.updated - seconds})
+
+
+def test_one_ask_by_several_callers_is_one_job(home: Home, versions: Versions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes while another one looks whether the job is there waits for what becomes of that."""
+    storage.create(storage.join(home.store, "a.wav"), file_of(noise(16_000), 16_000))
+    running, both, submitted = Jobs(), threading.Barrier(2), []
+
+    def look(self: Jobs, id: str, found: Callable = Jobs.look) -> Job | None:
+        known = found(self, id)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.3)
+        return known
+
+    monkeypatch.setattr(Jobs, "look", look)
+    monkeypatch.setattr(running._worker, "submit", lambda *work: submitted.append(work))
+    ask = (Ask(address="a.wav"), Engine(PassThrough()), ServedVersion.of(versions[0]), Limits())
+    with ThreadPoolExecutor(2) as callers:
+        assert len({job.id for job in callers.map(lambda _: running.begin(*ask), range(2))}) == 1
+    assert len(submitted) == 1
+    running.cancel(submitted[0][1].id)
+
+
+def test_a_job_that_waits_for_long_is_not_lost(home: Home, versions: Versions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a long one its record stays fresh, and asking again finds it."""
+    monkeypatch.setattr(jobs, "TELL_S", 0.05)
+    monkeypatch.setattr(jobs, "LOST_S", 1.0)
+    for name in ("a", "b"):
+        storage.create(storage.join(home.store, f"{name}.wav"), file_of(noise(16_000), 16_000))
+    go = threading.Event()
+    running, waiting, version = Jobs(), Ask(address="b.wav"), ServedVersion.of(versions[0])
+    first = running.begin(Ask(address="a.wav"), Engine(Held(threading.Event(), go)), version, Limits())
+    second = running.begin(waiting, Engine(PassThrough()), version, Limits())
+    elsewhere = Jobs()
+    wait(lambda: elsewhere.look(second.id).updated > second.updated + jobs.LOST_S)
+    assert running.begin(waiting, Engine(PassThrough()), version, Limits()).id == second.id
+    assert [elsewhere.look(job.id).state for job in (first, second)] == ["running", "queued"]
+    go.set()
+    wait(lambda: all(elsewhere.look(job.id).state == "done" for job in (first, second)))
+
+
+@pytest.mark.parametrize("told", ["its own replica", "another one"])
+def test_a_job_can_be_cancelled(home: Home, versions: Versions, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    """It ends at the next piece, one that waits at once; neither leaves a result."""
     storage.create(storage.join(home.store, "a.wav"), file_of(noise(16_000 * 60), 16_000))
+    monkeypatch.setattr(jobs, "TELL_S", 0.05)
     begun, go = threading.Event(), threading.Event()
-
-    class Slow(PassThrough):
-        def forward(self, noisy: Tensor) -> Tensor:
-            begun.set()
-            assert go.wait(10)
-            return noisy
-
-    running = Jobs()
-    job = running.begin(Ask(address="a.wav"), Engine(Slow()), ServedVersion.of(versions[0]), Limits())
+    running, version = Jobs(), ServedVersion.of(versions[0])
+    job = running.begin(Ask(address="a.wav"), Engine(Held(begun, go)), version, Limits())
+    behind = running.begin(Ask(address="a.wav", options=Options(wet=0.5)), Engine(PassThrough()), version, Limits())
     assert begun.wait(10)
-    running.cancel(job.id)
+    (running if told == "its own replica" else Jobs()).cancel(behind.id)
+    wait(lambda: Jobs().look(behind.id).state == "cancelled")
+    (running if told == "its own replica" else Jobs()).cancel(job.id)
+    wait(lambda: job.id in running._cancelled)
     go.set()
     wait(lambda: Jobs().look(job.id).state == "cancelled")
     assert not Jobs().look(job.id).result
+
+
+class Held(PassThrough):
+    """Says that it was asked, and waits until it may answer."""
+
+    def __init__(self, begun: threading.Event, go: threading.Event) -> None:
+        super().__init__()
+        self._begun, self._go = begun, go
+
+    def forward(self, noisy: Tensor) -> Tensor:
+        self._begun.set()
+        assert self._go.wait(20)
+        return noisy
+
+
+def test_a_job_that_has_ended_is_forgotten_when_it_is_deleted(at: str, home: Home) -> None:
+    """Record and result leave the store; a running or failed job is told in words that fit."""
+    storage.create(storage.join(home.store, "a.wav"), file_of(noise(16_000), 16_000))
+    with Client(at) as client:
+        job = client.job("a.wav")
+        assert storage.exists(job["result"])
+        assert client.request("DELETE", f"/v1/jobs/{job['id']}").json() == job
+        assert not storage.listing(storage.join(home.store, "jobs"))
+        with pytest.raises(ServiceRefused, match="There is no job"):
+            client.request("GET", f"/v1/jobs/{job['id']}")
+        storage.create(storage.join(home.store, "text.wav"), b"this is no audio " * 9)
+        with pytest.raises(ServiceRefused):
+            client.job("text.wav")
+        failed = client.request("POST", "/v1/jobs", json={"address": "text.wav"}).json()
+        wait(lambda: client.request("GET", f"/v1/jobs/{failed['id']}").json()["state"] == "failed")
+        with pytest.raises(ServiceRefused, match=r"This job is failed\. .* cannot be read as audio"):
+            client.request("GET", f"/v1/jobs/{failed['id']}/result")
+
+
+def test_what_cannot_be_done_to_a_long_file_is_refused_before_it_begins(at: str, home: Home) -> None:
+    """No job waits for hours to be told that its options cannot be."""
+    storage.create(storage.join(home.store, "a.wav"), file_of(noise(16_000), 16_000))
+    for options in ({"contrast": True}, {"tier": "fast"}):
+        answer = httpx.post(f"{at}/v1/jobs", json={"address": "a.wav", "options": options})
+        assert (answer.status_code, answer.json()["code"]) == (422, "bad_option")
+    assert not storage.listing(storage.join(home.store, "jobs"))
+
+
+@pytest.mark.parametrize("problem", ["changed", "no room"])
+def test_a_file_that_cannot_be_copied_as_it_was_fails_its_job(
+    home: Home, versions: Versions, monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    """Neither is half of one recording joined to half of another, nor is a disk filled to its end."""
+    address = storage.join(home.store, "a.wav")
+    storage.create(address, file_of(noise(16_000), 16_000))
+    if problem == "no room":
+        monkeypatch.setattr(jobs.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    else:
+        monkeypatch.setattr(storage, "read_range", lambda *_, read=storage.read_range: change(address) or read(*_))
+    running = Jobs()
+    job = running.begin(Ask(address="a.wav"), Engine(PassThrough()), ServedVersion.of(versions[0]), Limits())
+    wait(lambda: Jobs().look(job.id).ended)
+    told = Jobs().look(job.id)
+    assert told.state == "failed" and ("Ask again" if problem == "changed" else "Make room") in told.error
+
+
+def change(address: str) -> None:
+    """Another recording of the same size in its place."""
+    storage.replace(address, file_of(noise(16_000)[::-1], 16_000))
 
 
 @pytest.mark.parametrize("options", [Options(wet=0.25), Options(max_suppression_db=12.0), Options(downmix=True)])
@@ -220,7 +334,7 @@ def test_ten_hours_take_no_more_memory_than_a_minute(home: Home, versions: Versi
     running, me = Jobs(), psutil.Process(os.getpid())
     before = most = me.memory_info().rss
     job = running.begin(Ask(address="long.wav"), Engine(PassThrough()), ServedVersion.of(versions[0]), Limits())
-    while (found := running.look(job.id)) is None or found.open:
+    while (found := running.look(job.id)) is None or not found.ended:
         most = max(most, me.memory_info().rss)
         time.sleep(0.05)
     print(f"grew by {(most - before) / 1e6:.0f} MB")
