@@ -1,25 +1,27 @@
-"""What serving adds to the bare engine: `make bench-serving`.
+"""What serving adds to the bare engine: `make bench-serving`, two to eight minutes.
 
 One run, side by side: the engine called directly (one piece at a time, and in batches), and the same version behind
-Ray Serve on this machine. Recordings are two seconds long. Reported are the latency of one caller, the throughput of
-sixteen, the slowest hundredth, memory, the effect of the batching window, and real-time streams at 70 % of what the
-network's real-time factor allows, with the share of chunks that missed their deadline.
+Ray Serve on this machine, in turns. Recordings are two seconds long. Reported are the latency of one caller, the
+throughput of sixteen, the slowest hundredth, processor time, memory, the effect of the batching window, and real-time
+streams at 70 % of what the network's real-time factor allows, with the share of chunks that missed their deadline.
 """
 
 import argparse
+import http.client
 import io
 import json
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import psutil
 import soundfile
@@ -42,13 +44,16 @@ CALLERS = 16
 CHUNK_S = 0.1
 SHARE = 0.7
 """Of the streams that the real-time factor allows."""
+WINDOW_MS = Limits().batch_window_ms
+WINDOWS_MS = (0.0, 2.0, 20.0)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=320, help="of each measurement")
-    parser.add_argument("--stream-s", type=float, default=20.0, help="how long the streams last")
+    parser.add_argument("--requests", type=int, default=240, help="of each measurement in each round")
+    parser.add_argument("--rounds", type=int, default=3, help="in which engine and service take turns")
+    parser.add_argument("--stream-s", type=float, default=30.0, help="how long the streams last")
     parser.add_argument("--port", type=int, default=18_765)
     parser.add_argument("--json", type=Path, help="a file for the figures")
     arguments = parser.parse_args()
@@ -57,23 +62,28 @@ def main() -> None:
         address = f"file://{folder}/version"
         torch.manual_seed(0)
         save_version(GruMask.Config().build(), address, facts={})
-        engine = Engine.load(address)
-        figures = bare(engine, arguments.requests)
-        home = Home(Path(folder, "home"))
+        engine, home = Engine.load(address), Home(Path(folder, "home"))
         stack.enter_context(cluster(home, cpus=2))
         stack.enter_context(http_proxy(arguments.port))
-        for window_ms in (0.0, 2.0, 20.0):
-            config = ServiceConfig(version=served(address), limits=Limits(threads=1, batch_window_ms=window_ms))
-            deploy(MAIN, config, "/")
-            if window_ms == 0.0:
-                stack.enter_context(announced(home, arguments.port, config))
-            service = f"http://127.0.0.1:{arguments.port}"
-            figures[f"served, window of {window_ms:g} ms"] = behind_serve(service, arguments.requests)
-        figures["streams"] = streams(service, engine, arguments.stream_s)
+        config = serve_with(address, WINDOW_MS)
+        stack.enter_context(announced(home, arguments.port, config))
+        figures = side_by_side(engine, arguments.port, arguments.requests, arguments.rounds)
         figures["memory_mb"] = memory_mb()
+        figures["streams"] = streams(f"http://127.0.0.1:{arguments.port}", engine, arguments.stream_s)
+        for window_ms in WINDOWS_MS:
+            serve_with(address, window_ms)
+            asked = [measured(asking(arguments.port), arguments.requests, CALLERS) for _ in range(arguments.rounds)]
+            figures[f"sixteen callers, window of {window_ms:g} ms"] = together(asked)
     report(figures)
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+def serve_with(address: str, window_ms: float) -> ServiceConfig:
+    """The version behind Serve, on one core, with this batching window."""
+    config = ServiceConfig(version=served(address), limits=Limits(threads=1, batch_window_ms=window_ms))
+    deploy(MAIN, config, "/")
+    return config
 
 
 def served(address: str) -> ServedVersion:
@@ -82,35 +92,65 @@ def served(address: str) -> ServedVersion:
     return ServedVersion(use="denoise-16k", version="1", network="gru", address=address, weights_sha256=digest)
 
 
-def bare(engine: Engine, requests: int) -> dict[str, Any]:
-    """The engine called directly: one caller, sixteen one at a time, sixteen in batches."""
-    noisy = recording()
-    found: dict[str, Any] = {}
-    found["engine, one caller"] = measured(lambda: engine.enhance(noisy, RATE), requests, 1)
-    engine.batches.most_s = 0.0
-    found["engine, sixteen callers, unbatched"] = measured(lambda: engine.enhance(noisy, RATE), requests, CALLERS)
-    engine.batches.most_s = Limits().batch_s
-    found["engine, sixteen callers, batched"] = measured(lambda: engine.enhance(noisy, RATE), requests, CALLERS)
-    return found
+def side_by_side(engine: Engine, port: int, requests: int, rounds: int) -> dict[str, Any]:
+    """Engine and service in turns, so that whatever else the machine does falls on both."""
+    noisy, ask = recording(), asking(port)
+
+    def bare() -> None:
+        engine.enhance(noisy, RATE)
+
+    found: dict[str, list[Round]] = defaultdict(list)
+    for _ in range(rounds):
+        found["engine, one caller"].append(measured(bare, requests, 1))
+        found["served, one caller"].append(measured(ask, requests, 1))
+        engine.batches.most_s = 0.0
+        found["engine, sixteen callers, unbatched"].append(measured(bare, requests, CALLERS))
+        engine.batches.most_s = Limits().batch_s
+        found["engine, sixteen callers, batched"].append(measured(bare, requests, CALLERS))
+        found["served, sixteen callers"].append(measured(ask, requests, CALLERS))
+    return {name: together(all) for name, all in found.items()}
 
 
-def behind_serve(address: str, requests: int) -> dict[str, Any]:
-    """The same over HTTP."""
+def asking(port: int) -> Callable[[], None]:
+    """One request to the service, each thread on a connection of its own; a client that costs next to nothing."""
     body = io.BytesIO()
     soundfile.write(body, recording(), RATE, format="WAV", subtype="PCM_16")
-    clients = threading.local()
+    own = threading.local()
 
     def ask() -> None:
-        client = getattr(clients, "own", None)
-        if client is None:
-            client = clients.own = httpx.Client(trust_env=False, timeout=60)
-        client.post(f"{address}/v1/enhance", content=body.getvalue()).raise_for_status()
+        if not hasattr(own, "connection"):
+            own.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        own.connection.request("POST", "/v1/enhance", body=body.getvalue())
+        answer = own.connection.getresponse()
+        told = answer.read()
+        if answer.status != 200:
+            raise RuntimeError(f"{answer.status}: {told[:200]!r}")
 
-    return {"one caller": measured(ask, requests, 1), "sixteen callers": measured(ask, requests, CALLERS)}
+    return ask
 
 
-def measured(ask: Callable[[], object], requests: int, callers: int) -> dict[str, float]:
-    """Latencies in ms and recordings a second, after a few to warm up."""
+@dataclass(frozen=True)
+class Round:
+    """Some requests, one after the other or at the same time."""
+
+    latencies_ms: list[float]
+    took_s: float
+    processor_s: float
+
+
+def together(rounds: Sequence[Round]) -> dict[str, float]:
+    """Latencies of all rounds, requests a second, and what each cost."""
+    latencies = [each for one in rounds for each in one.latencies_ms]
+    return {
+        "median_ms": float(np.median(latencies)),
+        "p99_ms": float(np.percentile(latencies, 99)),
+        "a_second": len(latencies) / sum(one.took_s for one in rounds),
+        "processor_ms": 1000 * sum(one.processor_s for one in rounds) / len(latencies),
+    }
+
+
+def measured(ask: Callable[[], object], requests: int, callers: int) -> Round:
+    """A round, after a few requests to warm up."""
 
     def timed(_: int) -> float:
         began = time.perf_counter()
@@ -120,14 +160,25 @@ def measured(ask: Callable[[], object], requests: int, callers: int) -> dict[str
     print(f"{requests} requests of {callers} callers", file=sys.stderr, flush=True)
     with ThreadPoolExecutor(callers) as threads:
         list(threads.map(timed, range(2 * callers)))
-        began = time.perf_counter()
-        latencies = 1000 * np.array(list(threads.map(timed, range(requests))))
-        took_s = time.perf_counter() - began
-    return {
-        "median_ms": float(np.median(latencies)),
-        "p99_ms": float(np.percentile(latencies, 99)),
-        "a_second": requests / took_s,
-    }
+        before_s, began = processor_s(), time.perf_counter()
+        latencies_ms = [1000 * each for each in threads.map(timed, range(requests))]
+        took_s, worked_s = time.perf_counter() - began, processor_s() - before_s
+    return Round(latencies_ms, took_s, worked_s)
+
+
+def processor_s() -> float:
+    """Processor time of this process, the proxy and the replicas so far."""
+    return sum(sum(each.cpu_times()[:2]) for each in [psutil.Process(), *serving_processes().values()])
+
+
+def serving_processes() -> dict[str, psutil.Process]:
+    """The proxy, and the latest replica."""
+    found: dict[str, psutil.Process] = {}
+    for process in sorted(psutil.Process().children(recursive=True), key=lambda each: each.create_time()):
+        with suppress(psutil.Error):
+            title = " ".join(process.cmdline())
+            found |= {what: process for what in ("ServeReplica", "ProxyActor") if f"ray::{what}" in title}
+    return found
 
 
 def streams(address: str, engine: Engine, stream_s: float) -> dict[str, float]:
@@ -175,24 +226,18 @@ def recording() -> Waveform:
 
 
 def memory_mb() -> dict[str, float]:
-    """Resident memory of replicas and proxy."""
-    found: dict[str, float] = {}
-    for process in psutil.process_iter(["name", "cmdline", "memory_info"]):
-        title = " ".join(process.info["cmdline"] or ())
-        for what in ("ServeReplica", "ProxyActor"):
-            if f"ray::{what}" in title:
-                found[what] = max(found.get(what, 0.0), process.info["memory_info"].rss / 1e6)
-    return found
+    """Resident memory of replica and proxy."""
+    return {what: process.memory_info().rss / 1e6 for what, process in serving_processes().items()}
 
 
 def report(figures: dict[str, Any]) -> None:
     """The figures and what they say."""
     print(json.dumps(figures, indent=1))
-    best = figures["served, window of 2 ms"]
-    added = best["one caller"]["median_ms"] - figures["engine, one caller"]["median_ms"]
-    many = best["sixteen callers"]["a_second"]
+    one, alone = figures["served, one caller"], figures["engine, one caller"]
+    many = figures["served, sixteen callers"]["a_second"]
     batched, unbatched = (figures[f"engine, sixteen callers, {how}"]["a_second"] for how in ("batched", "unbatched"))
-    print(f"added median latency, one caller: {added:.1f} ms (at most 10)")
+    print(f"added median latency, one caller: {one['median_ms'] - alone['median_ms']:.1f} ms (at most 10)")
+    print(f"added processor time, one caller: {one['processor_ms'] - alone['processor_ms']:.1f} ms")
     print(f"throughput of sixteen over the engine's batched: {many / batched:.2f} (at least 0.85)")
     print(f"throughput of sixteen over the engine's unbatched: {many / unbatched:.2f} (at least 2)")
     live = figures["streams"]
