@@ -1,15 +1,22 @@
 """Bearer keys: who asks, and for what they may.
 
 Keys stand in `<home>/keys.json`, or in the file that UNMUFFLE_KEYS names, as digests; `python -m serving.keys NAME`
-prints a new key once and writes its digest there. The file is looked at again when it changes. Without it no key is
-asked for, and then only requests from this machine, to this machine by name, and from no other site's page are heard.
+prints a new key once and writes its digest there, `python -m serving.keys --remove NAME` takes it back. The file is
+looked at again when it changes. Without it no key is asked for, and then only requests from this machine, to this
+machine by name, and from no other site's page are heard. A file that UNMUFFLE_KEYS names and that is not there, or one
+that is damaged, lets nobody in.
 """
 
+import argparse
 import hashlib
 import ipaddress
+import logging
 import os
 import secrets
 import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -18,8 +25,11 @@ from starlette.requests import HTTPConnection
 
 from serving.wire import Refused
 from simulation import storage
+from simulation.errors import BadSetting, UnknownName, UnmuffleError
 from simulation.home import Home
 from simulation.schema import Schema
+
+log = logging.getLogger(__name__)
 
 Scope = Literal["enhance", "stream", "jobs", "read"]
 """POST /v1/enhance; WS /v1/stream; the jobs; what is loaded and how it does."""
@@ -46,11 +56,12 @@ class Doorkeeper:
 
     def __init__(self) -> None:
         self._path = keys_path()
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
         self._keys: dict[str, Key] | None = None
 
     def caller(self, connection: HTTPConnection, scope: Scope, told: str = "") -> str:
-        """Name of who asks. Raises `Refused`: 401 without a known key, 403 with one that may not do this.
+        """Name of who asks. Raises `Refused`: 401 without a known key, 403 with one that may not do this, 503 where the
+        file of keys cannot be read.
 
         `told` is a key from the first message of a stream: pages cannot send the header there.
         """
@@ -67,18 +78,24 @@ class Doorkeeper:
         return f"key {key.name}"
 
     def _known(self) -> dict[str, Key] | None:
-        """By digest; None where there is no file. A damaged file lets nobody in: `BadSetting`."""
+        """By digest; None where no file is meant to be."""
         try:
             found = self._path.stat()
+            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
+            if self._seen != seen:
+                keys = Keys.parse(self._path.read_bytes(), str(self._path)).keys
+                ours = Key(name="unmuffle", sha256=digest(own_key()))
+                self._keys, self._seen = {key.sha256: key for key in (*keys, ours)}, seen
+            return self._keys
         except FileNotFoundError:
             self._keys = self._seen = None
-            return None
-        if self._seen != (found.st_mtime_ns, found.st_size):
-            keys = Keys.parse(self._path.read_bytes(), str(self._path)).keys
-            ours = Key(name="unmuffle", sha256=digest(own_key()))
-            self._keys = {key.sha256: key for key in (*keys, ours)}
-            self._seen = (found.st_mtime_ns, found.st_size)
-        return self._keys
+            if not os.environ.get("UNMUFFLE_KEYS"):
+                return None
+            log.error("UNMUFFLE_KEYS names %s, where nothing lies. Make it: python -m serving.keys NAME", self._path)
+        except (OSError, BadSetting) as error:
+            self._keys = self._seen = None
+            log.error("The keys cannot be read: %s", error)
+        raise Refused(503, "internal_error", "The keys of this service cannot be read; its log says why.")
 
 
 def keys_path() -> Path:
@@ -93,12 +110,27 @@ def digest(secret: str) -> str:
 
 def create(name: str, scopes: tuple[Scope, ...] = SCOPES) -> str:
     """A new key, in place of one of the same name; nobody can show it again."""
-    path, secret = keys_path(), secrets.token_urlsafe(32)
-    known = Keys.parse(path.read_bytes(), str(path)).keys if path.exists() else ()
+    secret = secrets.token_urlsafe(32)
     new = Key(name=name, sha256=digest(secret), scopes=scopes)
-    keys = Keys(keys=(*(key for key in known if key.name != name), new))
-    storage.replace(storage.normal(str(path)), keys.canonical())
+    _write(*(key for key in _written() if key.name != name), new)
     return secret
+
+
+def remove(name: str) -> None:
+    """Take a key back, from the next request on; without any key left nobody is let in. Raises `UnknownName`."""
+    known = _written()
+    if name not in (key.name for key in known):
+        raise UnknownName("key", name, [key.name for key in known])
+    _write(*(key for key in known if key.name != name))
+
+
+def _written() -> tuple[Key, ...]:
+    path = keys_path()
+    return Keys.parse(path.read_bytes(), str(path)).keys if path.exists() else ()
+
+
+def _write(*keys: Key) -> None:
+    storage.replace(storage.normal(str(keys_path())), Keys(keys=keys).canonical())
 
 
 def own_key() -> str:
@@ -106,8 +138,11 @@ def own_key() -> str:
     path = Home.current().path / "serve.key"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        storage.create(storage.normal(str(path)), secrets.token_urlsafe(32).encode())
-        path.chmod(0o600)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".unmuffle-") as file:  # made for its owner alone
+            file.write(secrets.token_urlsafe(32))
+            file.flush()
+            with suppress(FileExistsError):  # somebody else was a moment faster
+                os.link(file.name, path)
     return path.read_text()
 
 
@@ -147,7 +182,23 @@ def _loopback(host: str) -> bool:
         return False
 
 
+def main(words: Sequence[str]) -> None:
+    """Make a key and print it, or take one back."""
+    parser = argparse.ArgumentParser(prog="python -m serving.keys", description="Make a key of this home's service.")
+    parser.add_argument("name", help="whose it is; a key of that name is replaced")
+    parser.add_argument("scopes", nargs="*", metavar="SCOPE", help=f"of {', '.join(SCOPES)}; without any: all of them")
+    parser.add_argument("--remove", action="store_true", help="take the key of that name back")
+    given = parser.parse_args(words)
+    if wrong := [scope for scope in given.scopes if scope not in SCOPES]:
+        parser.error(f"{', '.join(wrong)}: expected scopes of {', '.join(SCOPES)}")
+    try:
+        if given.remove:
+            remove(given.name)
+        else:
+            print(create(given.name, tuple(scope for scope in SCOPES if scope in given.scopes) or SCOPES))
+    except UnmuffleError as error:
+        parser.exit(2, f"{error}\n")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or not set(sys.argv[2:]) <= set(SCOPES):
-        sys.exit(f"Expected: python -m serving.keys NAME [SCOPE ...], with scopes of {', '.join(SCOPES)}.")
-    print(create(sys.argv[1], tuple(scope for scope in SCOPES if scope in sys.argv[2:]) or SCOPES))
+    main(sys.argv[1:])
