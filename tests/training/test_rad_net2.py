@@ -20,6 +20,7 @@ from training.models.rad_net2.denoising import (
     product,
 )
 from training.models.rad_net2.frame_denoising import FrameAttention
+from training.models.rad_net2.program import kernels, library
 from training.models.rad_net2.repairing import Repairing
 from training.models.rad_net2.temporal import ConvolutionModule, GatedLayer, RunningNorm, halvings, remainders
 from training.models.streaming import Memory
@@ -239,11 +240,16 @@ FRAME_BY_FRAME: dict[str, dict[str, Any]] = {
 }
 
 
+COMPILED = pytest.param(True, marks=pytest.mark.skipif(kernels(torch.float64) is None, reason="needs a C++ compiler"))
+
+
+@pytest.mark.parametrize("compiled", [False, COMPILED])
 @pytest.mark.parametrize("case", FRAME_BY_FRAME)
-def test_the_streamer_answers_as_the_network_does(fill: Fill, case: str) -> None:
+def test_the_streamer_answers_as_the_network_does(fill: Fill, case: str, compiled: bool) -> None:
     """Frame by frame, two waveforms at once, any cutting into pieces: the whole; what is remembered does not grow."""
     model, noisy = small(fill, **FRAME_BY_FRAME[case]), 0.05 * random(2, 3600)
-    streamer, generator, state, ready, sizes = model.streamer(), torch.Generator().manual_seed(2), None, [], []
+    streamer, generator, state, ready, sizes = model.streamer(compiled), torch.Generator().manual_seed(2), None, [], []
+    assert (streamer.compiled is not None) == compiled
     padded = torch.nn.functional.pad(noisy, (0, model.latency_samples))
     while padded.shape[-1]:
         size = int(torch.randint(1, 700, (1,), generator=generator))
@@ -255,6 +261,19 @@ def test_the_streamer_answers_as_the_network_does(fill: Fill, case: str) -> None
         found, whole = torch.cat(ready, dim=-1)[:, :3600], model(noisy)
     assert (found - whole).abs().max() < 1e-10 * whole.abs().max()
     assert len(set(sizes[len(sizes) // 2 :])) == 1
+
+
+def test_without_a_compiler_frames_are_answered_all_the_same(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has none, and one whose compiler fails, gets the streamer of PyTorch's operations."""
+    for which in (lambda name: None, lambda name: "false"):
+        monkeypatch.setattr("training.models.rad_net2.program.shutil.which", which)
+        library.cache_clear()
+        assert library() is None
+    library.cache_clear()
+    monkeypatch.setattr("training.models.rad_net2.compiled.kernels", lambda dtype: None)
+    streamer = small(fill, **STAGE_1).streamer()
+    assert streamer.compiled is None
+    assert streamer(None, 0.05 * random(1, 480))[1].isfinite().all()
 
 
 @pytest.mark.parametrize("size", [0.1, 40.0])

@@ -120,9 +120,10 @@ class RadNet2(Enhancer):
             return super().stream(state, chunk)
         return streamed(self.stft, self._enhanced, state, chunk)
 
-    def streamer(self) -> FrameByFrame:
+    def streamer(self, compiled: bool = True) -> FrameByFrame:
         """`stream` of these weights as they stand now, made for little work a frame; see `FrameByFrame`.
 
+        `compiled`: by a C++ compiler where one is found; else, or without one, in PyTorch: the same answers, later.
         `BadSetting` for attention that it does not have: along time, or in its full form.
         """
         denoising = self.config.denoising
@@ -134,7 +135,7 @@ class RadNet2(Enhancer):
                 " Use stream, which has them all."
             )
         widths = halvings(self.config.fft_size // 2 + 1, LEVELS, KERNEL, STRIDE)
-        return FrameByFrame(self.stft, self.repairing, self.denoising, widths, SILENCE_FLOOR)
+        return FrameByFrame(self.stft, self.repairing, self.denoising, widths, SILENCE_FLOOR, compiled)
 
     def train(self, mode: bool = True) -> "RadNet2":
         """Training mode, but for a first stage that is frozen."""

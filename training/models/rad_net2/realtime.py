@@ -13,10 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from training.models.rad_net2.compiled import whole_frame
 from training.models.rad_net2.denoising import DenoisingNet
 from training.models.rad_net2.frame_denoising import FrameDenoising
 from training.models.rad_net2.frame_repairing import FrameRepairing
 from training.models.rad_net2.frames import Places, State
+from training.models.rad_net2.program import Kept
 from training.models.rad_net2.repairing import ComNet
 from training.spectral import CausalStft
 
@@ -33,7 +35,7 @@ class Stream:
     """Output to which the frames to come will add."""
     early: int
     """Output samples still to drop: those that lie before the beginning."""
-    layers: State
+    layers: State | Kept
     frames: int = 0
     """How many were heard."""
 
@@ -60,9 +62,18 @@ class FrameByFrame:
     """
 
     def __init__(
-        self, stft: CausalStft, repairing: ComNet, denoising: DenoisingNet | None, widths: Sequence[int], silence: float
+        self,
+        stft: CausalStft,
+        repairing: ComNet,
+        denoising: DenoisingNet | None,
+        widths: Sequence[int],
+        silence: float,
+        compiled: bool = True,
     ) -> None:
-        """`widths`: bins of the levels of stage 1; `silence`: RMS below which a frame is taken for silence."""
+        """`widths`: bins of the levels of stage 1; `silence`: RMS below which a frame is taken for silence.
+
+        `compiled`: by a C++ compiler where there is one; PyTorch's own operations answer the same, slower.
+        """
         stft, repairing, denoising = copy.deepcopy((stft, repairing, denoising))  # weights may learn on
         places = Places()
         self.stft, self.silence = stft, silence
@@ -70,6 +81,8 @@ class FrameByFrame:
             self.root_energy = stft.window.square().sum().sqrt()
             self.repairing = FrameRepairing(repairing, widths, places)
             self.denoising = None if denoising is None else FrameDenoising(denoising, widths[0] - 1, places)
+            parts, dtype = (self.repairing, self.denoising), stft.window.dtype
+            self.compiled = whole_frame(*parts, widths[0], silence, dtype) if compiled else None
         self.places = places
 
     @torch.inference_mode()
@@ -84,7 +97,7 @@ class FrameByFrame:
 
     def _begin(self) -> Stream:
         nothing = self.stft.window.new_zeros(self.stft.overlap)
-        return Stream(nothing, nothing, self.stft.overlap, self.places.begin())
+        return Stream(nothing, nothing, self.stft.overlap, (self.compiled or self.places).begin())
 
     def _fed(self, stream: Stream, samples: Float[Tensor, " chunk"]) -> Float[Tensor, " ready"]:
         size, hop = self.stft.fft_size, self.stft.hop_size
@@ -109,8 +122,12 @@ class FrameByFrame:
         stream.tail = frame[stft.hop_size :].clone()
         return frame[: stft.hop_size] / stft.envelope
 
-    def _enhanced(self, x_FP: Tensor, state: State, frame: int) -> Tensor:
+    def _enhanced(self, x_FP: Tensor, state: State | Kept, frame: int) -> Tensor:
         """[bins, 2] in and out."""
+        if self.compiled is not None:
+            assert isinstance(state, Kept)
+            return self.compiled(x_FP, state, frame)
+        assert isinstance(state, list)
         loud = x_FP.square().mean().sqrt()
         loud = loud / (loud + self.silence)
         repaired_FP = self.repairing(x_FP, state, frame) * loud
