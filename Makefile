@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup bench-embeddings bench-metrics bench-models bench-serving bench-simulation bench-smoke bench-training demo test test-long test-mutations lint types contracts clean
+.PHONY: setup bench-embeddings bench-metrics bench-models bench-serving bench-simulation bench-smoke bench-training demo test test-long test-mutations test-stack lint types contracts clean
 
 setup: $(READY)
 
@@ -32,11 +32,15 @@ test: lint types contracts   ## what every change must pass
 test-long: $(READY)     ## whole pipelines, kill storms
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m long --timeout 2400 --numprocesses 2 --dist loadfile
 
+test-stack: $(READY)    ## the whole pipeline on PostgreSQL, MLflow, S3 and two Ray nodes, which it starts and stops
+	UNMUFFLE_TEST_STACK=required OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests/test_stack.py --timeout 900 --durations 5
+
 test-mutations: $(READY)   ## plants each listed fault and names the test that catches it
 	$(BIN)/python tests/mutations.py
 
-bench-embeddings: $(READY)   ## a step of BSP-MPNet with embeddings computed each time, and with those from the store
+bench-embeddings: $(READY)   ## a step of BSP-MPNet with embeddings computed each time, and stored; ways of fine-tuning
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.embeddings
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fine_tuning
 
 bench-distillation: $(READY)   ## five seeds with a teacher and without: features, SI-SDR, time saved
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.distillation

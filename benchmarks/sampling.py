@@ -55,7 +55,8 @@ def main() -> int:
     lines: list[Line] = []
     for size in arguments.sizes:
         lines += apart(measured, size, arguments.steps, arguments.seconds, arguments.threads, arguments.passes)
-    long = [line for seconds in LONG_S for line in apart(whole_files, seconds, arguments.threads)]
+    small = "gp_unified_small" in arguments.sizes
+    long = [line for seconds in LONG_S for line in apart(whole_files, seconds, arguments.threads)] if small else []
     print("\n".join(table(lines + long)))
     if arguments.json:
         arguments.json.write_text(json.dumps([line._asdict() for line in lines + long], indent=1))
