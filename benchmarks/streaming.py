@@ -1,9 +1,10 @@
 """What a frame of 10 ms costs where sound comes live: part of `make bench-models`.
 
 Frame by frame on one thread, a preset of RaD-Net 2 after another: processor and clock for one frame, the median of
-frames after some to warm up, over 10 ms (the real-time factor), of the network's own `stream` and of its `streamer`.
-They take turns, two frames of the one and ten of the other, so that what else the machine does meets them alike. Then
-where the streamer's time goes, block by block, and what a stream keeps.
+frames after some to warm up, over 10 ms (the real-time factor), of the network's own `stream`, of its `streamer`, and
+of the streamer in PyTorch's operations, which is what a machine without a C++ compiler has. They take turns, so that
+what else the machine does meets them alike. Then what the processor is able to, where the streamer's time goes, part
+by part, and what a stream keeps.
 
 `--minutes N` feeds a preset noise of that length in chunks of 1 to 4,800 samples, and says how far the streamer is from
 the network's answer to the whole, and what the stream kept at the beginning and at the end.
@@ -22,30 +23,16 @@ from torch import Tensor
 
 from training.models.presets import PRESETS
 from training.models.rad_net2 import RadNet2
-from training.models.rad_net2 import frame_denoising as denoising
-from training.models.rad_net2 import frame_repairing as repairing
-from training.models.rad_net2 import frames as shared
+from training.models.rad_net2.program import ATTENTION, DEPTHWISE, LINEAR, Kept
 
 PRESETS_HERE = ("rad_net2_tiny", "rad_net2_small", "rad_net2")
 FRAMES, WARM_UP = 300, 60
-TURN, TURN_OF_STREAM = 10, 2
-"""Frames."""
+TURN = 10
+TURNS = {"stream": 2, "streamer": TURN, "streamer, PyTorch": 4}
+"""Frames of each form in a turn."""
 LARGEST_CHUNK = 4800
 CHUNK_S = 10
 """Seconds that the network itself gets at once, for the whole."""
-BLOCKS = (
-    ("stage 1", repairing.FrameRepairing),
-    ("- levels down", repairing.FrameDown),
-    ("- temporal stacks", shared.FrameStacks),
-    ("- levels up", repairing.FrameUp),
-    ("stage 2", denoising.FrameDenoising),
-    ("- feature coders", denoising.FrameCoder),
-    ("-- attention of these", denoising.FrameAttention),
-    ("- masks of the bands and of the whole", denoising.FrameMaskings),
-    ("-- levels down", denoising.FrameWayDown),
-    ("-- levels up", denoising.FrameWayUp),
-)
-"""The temporal stacks are those of both stages."""
 
 
 def main() -> int:
@@ -64,6 +51,7 @@ def main() -> int:
     print("| --- | --- | --: | --: | --: | --: |")
     for preset in arguments.presets:
         print("\n".join(costs(preset, arguments.frames)), flush=True)
+    print(f"\n{limits()}", flush=True)
     for preset in arguments.presets:
         print("\n".join(profile(preset, arguments.frames)), flush=True)
     return 0
@@ -90,12 +78,13 @@ def costs(preset: str, count: int) -> Iterator[str]:
     forms: dict[str, Callable[..., Any]] = {
         "stream": torch.inference_mode()(model.stream),
         "streamer": model.streamer(),
+        "streamer, PyTorch": model.streamer(compiled=False),
     }
     states, spent = dict.fromkeys(forms), defaultdict[str, list[tuple[float, float]]](list)
     chunks = list(frames(model, WARM_UP + count))
     for turn in range(0, len(chunks), TURN):
         for name, form in forms.items():
-            for frame in range(turn, min(turn + (TURN_OF_STREAM if name == "stream" else TURN), len(chunks))):
+            for frame in range(turn, min(turn + TURNS[name], len(chunks))):
                 worked, began = time.thread_time(), time.perf_counter()
                 states[name], _ = form(states[name], chunks[frame])
                 if frame >= WARM_UP:
@@ -110,47 +99,71 @@ def costs(preset: str, count: int) -> Iterator[str]:
 
 
 def profile(preset: str, count: int) -> Iterator[str]:
-    """Core-ms of each block of the streamer, as it is without a compiler: medians over frames."""
-    model, spent, times = network(preset), Counter[str](), defaultdict[str, list[float]](list)
-    originals = {block: block.__call__ for _, block in BLOCKS}
-    for name, block in BLOCKS:
-        vars_of(block, timed(originals[block], name, spent))
-    try:
-        streamer, state = model.streamer(), None
-        for frame, chunk in enumerate(frames(model, WARM_UP + count)):
-            spent.clear()
+    """Core-ms of each part of the streamer's frame, medians over frames, beside what its products need."""
+    model = network(preset)
+    streamer = model.streamer()
+    if streamer.compiled is None:
+        yield f"\n{preset}: no C++ compiler was found, so the streamer is PyTorch's operations; its parts are not timed"
+        return
+    program, state, times = streamer.compiled, None, defaultdict[str, list[float]](list)
+    run = program.run
+
+    def timed(_: range, kept: Kept, frame: int) -> None:
+        spent = Counter[str]()
+        for name, steps in program.parts:
             worked = time.thread_time()
-            state, _ = streamer(state, chunk)
-            spent["all"] = time.thread_time() - worked
-            if frame >= WARM_UP:
-                for name, seconds in spent.items():
-                    times[name].append(seconds)
-    finally:
-        for block, original in originals.items():
-            vars_of(block, original)
-    assert state is not None
-    yield f"\n{preset}: where the {1000 * median(times['all']):.2f} core-ms of the streamer go; a stream keeps"
-    yield f"{state[0].bytes() / 1e6:.1f} MB\n\n| block | core-ms |\n| --- | --: |"
-    for name, _ in BLOCKS:
-        if name in times:
-            yield f"| {name} | {1000 * median(times[name]):.2f} |"
+            run(steps, kept, frame)
+            spent[name] += time.thread_time() - worked  # type: ignore[assignment]
+        if frame >= WARM_UP:
+            for name, seconds in spent.items():
+                times[name].append(seconds)
 
-
-def vars_of(block: type, call: Callable[..., Any]) -> None:
-    """Give a class this way of being called."""
-    block.__call__ = call  # type: ignore[method-assign]
-
-
-def timed(call: Callable[..., Any], name: str, spent: Counter[str]) -> Callable[..., Any]:
-    """The same, and its time is counted."""
-
-    def timing(*arguments: Any) -> Any:
+    program.run = timed  # type: ignore[method-assign]
+    for chunk in frames(model, WARM_UP + count):
         worked = time.thread_time()
-        answer = call(*arguments)
-        spent[name] += time.thread_time() - worked  # type: ignore[assignment]
-        return answer
+        state, _ = streamer(state, chunk)
+        times["all"].append(time.thread_time() - worked)
+    assert state is not None
+    yield f"\n{preset}: where the {1000 * median(times.pop('all')[WARM_UP:]):.2f} core-ms of the streamer go; a stream"
+    yield f"keeps {state[0].bytes() / 1e6:.1f} MB, the weights are {4e-6 * program.weights.numel():.1f} MB"
+    yield "\n| part | core-ms | million multiply-accumulates | thousand millions a second |\n| --- | --: | --: | --: |"
+    work = Counter[str]()
+    for name, steps in program.parts:
+        work[name] += sum(products(program.steps[place]) for place in steps)
+    for name, spent in times.items():
+        core_s = median(spent)
+        yield f"| {name} | {1000 * core_s:.2f} | {work[name] / 1e6:.1f} | {work[name] / core_s / 1e9:.0f} |"
 
-    return timing
+
+def products(step: Any) -> int:
+    """Multiply-accumulates of a step of `kernels.cpp`; of those that are not convolutions or attention, none."""
+    if step.kind == LINEAR:
+        return int(step.rows * step.inner * step.columns)
+    if step.kind == ATTENTION:
+        return int(step.rows**2 * step.more * 2 * step.inner)
+    return int(9 * step.rows * step.columns) if step.kind == DEPTHWISE else 0
+
+
+def limits() -> str:
+    """What one thread of this processor reaches: a matrix product from near memory, reading and a copy from far."""
+    x, y, out = torch.randn(256, 256), torch.randn(256, 256), torch.empty(256, 256)
+    far, to = torch.randn(1 << 25), torch.empty(1 << 25)
+    near = torch.randn(1 << 23)
+    ways: dict[str, tuple[Callable[[], Any], float]] = {
+        "multiply-accumulates of a 256 x 256 x 256 product": (lambda: torch.mm(x, y, out=out), 256**3),
+        "bytes read of 128 MB": (lambda: far.sum(), 4 * far.numel()),
+        "bytes read of 32 MB": (lambda: near.sum(), 4 * near.numel()),
+        "bytes of a copy of 128 MB": (lambda: to.copy_(far), 8 * far.numel()),
+    }
+    rates = []
+    for name, (way, amount) in ways.items():
+        spent = []
+        for _ in range(12):
+            worked = time.thread_time()
+            way()
+            spent.append(time.thread_time() - worked)
+        rates.append(f"{amount / median(spent[2:]) / 1e9:.1f} thousand million {name}")
+    return "One thread here does in a second: " + "; ".join(rates)
 
 
 def long_stream(preset: str, minutes: float) -> str:

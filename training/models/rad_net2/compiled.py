@@ -32,9 +32,11 @@ def whole_frame(
     if run is None:
         return None
     p = Program(dtype)
+    p.part("levels of the frames")
     x = p.scratch(bins, 2)
     loud = p.loudness(x, silence)
     out = repaired(p, repairing, x)
+    p.part("levels of the frames")
     p.scaled(out, loud, out)
     if denoising is not None:
         low = out.at_rows(0, bins - 1)
@@ -45,14 +47,17 @@ def whole_frame(
 def repaired(p: Program, net: FrameRepairing, x: Place) -> Place:
     """Stage 1: [bins, 2] in and out."""
     skips = list[Place]()
+    p.part("stage 1, levels down")
     for down in net.downs:
         x = _down(p, down, x)
         skips.append(x)
+    p.part("stage 1, temporal stacks")
     middle = p.scratch(x.rows, x.columns)
     p.add(x, None, middle)
     vector = middle.shaped(1, x.rows * x.columns)
     for stack in net.stacks:
         _stacks(p, stack, vector)
+    p.part("stage 1, levels up")
     x = p.scratch(x.rows, 2 * x.columns)
     for half in range(2):
         p.add(middle, None, x.at_columns(half * middle.columns, middle.columns))
@@ -159,26 +164,33 @@ def _small_norms(
 
 def denoised(p: Program, net: FrameDenoising, x: Place) -> Place:
     """Stage 2: [bins, 2] in and out."""
+    p.part("stage 2, feature coders")
     smaller, features = p.scratch(x.rows, 2), net.inward.shape[1]
     p.raised(x, net.smaller, POWER_FLOOR, smaller)
     x = p.scratch(x.rows, features)
     p.linear(smaller, net.inward, net.inward_bias, x, net.slope)
     x = _coder(p, net.encoder, x)
+    p.part("stage 2, masks: the rest")
     half, width = x.rows // 2, features // 2
     both = p.scratch(x.rows, 2 * features)
     for part in range(2):
         kept = x.at_columns(part * width, width)
         p.add(kept, None, both.at_columns((2 * part + 1) * width, width))
     bands = [x.at_rows(0, half), x.at_rows(half, half)]
-    for band, (band_x, mask) in enumerate(zip(bands, _masks(p, net.bands, bands), strict=True)):
+    masks = _masks(p, net.bands, bands)
+    p.part("stage 2, masks: the rest")
+    for band, (band_x, mask) in enumerate(zip(bands, masks, strict=True)):
         out = both.at_rows(band * half, half).at_columns(0, width)
         p.mask(band_x, mask, net.bands.bounded, POWER_FLOOR, out, features)
     (mask,) = _masks(p, net.whole, [both])
+    p.part("stage 2, masks: the rest")
     masked = p.scratch(x.rows, 2 * features)
     p.mask(both, mask, net.whole.bounded, POWER_FLOOR, masked, features)
+    p.part("stage 2, feature coders")
     x = p.scratch(x.rows, features)
     p.linear(masked, net.joined, net.joined_bias, x)
     x = _coder(p, net.decoder, x)
+    p.part("stage 2, feature coders")
     out = p.scratch(x.rows, 2)
     p.linear(x, net.outward, net.outward_bias, out)
     p.raised(out, net.larger, POWER_FLOOR, out)
@@ -215,6 +227,7 @@ def _across(p: Program, across: Scattering, seen: Place, out: Place, slope: Tens
 
 
 def _attention(p: Program, attention: FrameAttention, x: Place) -> Place:
+    p.part("stage 2, attention")
     heads = p.shared(x.rows, attention.inward.shape[1])
     p.linear(x, attention.inward, attention.inward_bias, heads, attention.inward_slope)
     maps, channels = attention.outward.shape[0] // attention.width, x.columns // 2
@@ -232,11 +245,13 @@ def _attention(p: Program, attention: FrameAttention, x: Place) -> Place:
 
 def _masks(p: Program, maskings: FrameMaskings, inputs: Sequence[Place]) -> list[Place]:
     """For each network's own input, parts of complex numbers in its columns."""
+    p.part("stage 2, masks: levels down")
     skips = [_way_down(p, down.levels, x) for down, x in zip(maskings.downs, inputs, strict=True)]
     lowest = skips[0][-1]
     rows, width = lowest.rows, lowest.columns // 2
     outs = [p.scratch(rows, lowest.columns) for _ in skips]
     parts = [[kept[-1].at_columns(part * width, width) for part in range(2)] for kept in skips]
+    p.part("stage 2, temporal stacks")
     for stack in maskings.stacks:
         vectors = p.scratch(4 * len(skips), rows * width)  # of each network: by the real net x, y; by the other x, y
         by = [[vectors.at_rows(4 * net + row, 1).shaped(rows, width) for row in range(4)] for net in range(len(skips))]
@@ -248,6 +263,7 @@ def _masks(p: Program, maskings: FrameMaskings, inputs: Sequence[Place]) -> list
         for (real, imaginary), (real_x, real_y, other_x, other_y) in zip(parts, by, strict=True):
             p.add(real_x, other_y, real, -1.0)
             p.add(real_y, other_x, imaginary)
+    p.part("stage 2, masks: levels up")
     return [_way_up(p, up.levels, x, kept) for up, x, kept in zip(maskings.ups, outs, skips, strict=True)]
 
 

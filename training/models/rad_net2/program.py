@@ -70,7 +70,9 @@ class _Place(ctypes.Structure):
     ]
 
 
-class _Step(ctypes.Structure):
+class Step(ctypes.Structure):
+    """As `kernels.cpp` has it."""
+
     _fields_ = [
         *((name, ctypes.c_int32) for name in ("kind", "rows", "columns", "inner", "option", "more")),
         ("value", ctypes.c_double),
@@ -99,9 +101,15 @@ class Program:
         self.dtype = dtype
         self._weights: list[Tensor] = []
         self._sizes = [0, 0, 0]
-        self._steps: list[_Step] = []
+        self._steps: list[Step] = []
         self._statistics = 0
+        self.parts: list[tuple[str, int]] = []
+        """Names of parts of the frame, and how many steps come before each."""
         self._shared: dict[tuple[int, ...], Place] = {}
+
+    def part(self, name: str) -> None:
+        """The steps to come belong to this part of the frame."""
+        self.parts.append((name, len(self._steps)))
 
     # ---- memories
 
@@ -139,7 +147,7 @@ class Program:
 
     def _step(self, kind: int, x: Place, out: Place, y: Place | None = None, **values: Any) -> None:
         values = {"rows": x.rows, "columns": out.columns, "weight": -1, "bias": -1, "slope": -1} | values
-        self._steps.append(_Step(kind=kind, x=_place(x), y=_place(y), out=_place(out), **values))
+        self._steps.append(Step(kind=kind, x=_place(x), y=_place(y), out=_place(out), **values))
 
     # ---- kinds of steps
 
@@ -231,7 +239,7 @@ class Program:
 
     def steps(self) -> Any:
         """As an array."""
-        return (_Step * len(self._steps))(*self._steps)
+        return (Step * len(self._steps))(*self._steps)
 
 
 class Ready:
@@ -239,8 +247,13 @@ class Ready:
 
     def __init__(self, program: Program, run: Callable[..., None], x: Place, out: Place) -> None:
         self._run, self.begin = run, program.begin
-        self._steps = program.steps()
-        self._weights, self._scratch = program.memories()
+        self.steps = program.steps()
+        self.weights, self._scratch = program.memories()
+        ends = [first for _, first in program.parts[1:]] + [len(self.steps)]
+        self.parts = [
+            (name, range(first, end)) for (name, first), end in zip(program.parts, ends, strict=True) if end > first
+        ]
+        """Which steps make each part of the frame, in order."""
         self._x, self._out = (
             self._scratch[place.first : place.first + place.rows * place.columns].view(place.rows, place.columns)
             for place in (x, out)
@@ -249,9 +262,14 @@ class Ready:
     def __call__(self, x: Tensor, kept: Kept, frame: int) -> Tensor:
         """What comes out is overwritten by the next call."""
         self._x.copy_(x)
-        memories = (each.data_ptr() for each in (self._weights, self._scratch, kept.numbers, kept.statistics))
-        self._run(self._steps, len(self._steps), *memories, frame)
+        self.run(range(len(self.steps)), kept, frame)
         return self._out
+
+    def run(self, steps: range, kept: Kept, frame: int) -> None:
+        """Some of the steps; a frame is all of them in their order."""
+        first = ctypes.addressof(self.steps) + steps.start * ctypes.sizeof(Step)
+        memories = (each.data_ptr() for each in (self.weights, self._scratch, kept.numbers, kept.statistics))
+        self._run(first, len(steps), *memories, frame)
 
 
 def _up(count: int) -> int:
