@@ -1,6 +1,7 @@
 """The documents: their examples run, and nothing they promise is missing."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +59,31 @@ def test_every_word_of_a_command_is_explained_somewhere() -> None:
         names = [command.name or command.callback.__name__ for command in inner.registered_commands if command.callback]
         missing += [f"{group} {name}" for name in names if f"unmuffle {group} {name}" not in text]
     assert missing == []
+
+
+def commands(path: Path) -> list[str]:
+    """What a document lets people type, without what follows a pipe or goes into a file."""
+    lines = re.findall(r"^\s*\$ (?:[A-Z_]+=\S+ )*(unmuffle .*)$", path.read_text(), re.MULTILINE)
+    return [re.split(r" [|>#] ?", line.split("  ")[0])[0] for line in lines]
+
+
+@pytest.mark.parametrize("name", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
+def test_every_command_that_a_document_shows_is_one_that_there_is(name: str) -> None:
+    """With its options, as the parser knows them; nothing of it is run."""
+    import typer
+
+    from pipelines.cli import app
+
+    for line in commands(ROOT / name):
+        command, words = typer.main.get_command(app), shlex.split(line)[1:]
+        try:
+            while True:
+                context = command.make_context(command.name, list(words))
+                rest = [*context._protected_args, *context.args]
+                if not hasattr(command, "commands") or not rest:
+                    break
+                _, command, words = command.resolve_command(context, rest)
+        except typer.Exit:
+            pass  # --help
+        except Exception as error:
+            pytest.fail(f"{name}: {line}: {error.format_message() if hasattr(error, 'format_message') else error}")
