@@ -81,7 +81,8 @@ def main() -> None:
 
 def serve_with(address: str, window_ms: float) -> ServiceConfig:
     """The version behind Serve, on one core, with this batching window."""
-    config = ServiceConfig(version=served(address), limits=Limits(threads=1, batch_window_ms=window_ms, max_streams=1000))
+    limits = Limits(threads=1, batch_window_ms=window_ms, max_streams=1000)
+    config = ServiceConfig(version=served(address), limits=limits)
     deploy(MAIN, config, "/")
     return config
 
