@@ -38,6 +38,8 @@ EDGES: dict[str, tuple[float, ...]] = {
 
 LONGEST_S = 30.0
 """Of a recording: a fingerprint needs no more."""
+EVERY_S = 1.0
+"""Between two measurements of a replica: an answer must not get slower for them, and more would tell no more."""
 WRITTEN_EVERY = 50
 """Recordings between two writes; a replica that dies takes as many along."""
 
@@ -120,7 +122,7 @@ def estimated_rt60_s(samples: NDArray[np.floating], sample_rate: int) -> float:
 
 
 class Fingerprints:
-    """Those of one replica. Measures one recording at a time, beside the answers; what comes meanwhile is left out."""
+    """Those of one replica. Measures one recording a second at most, beside the answers; the others are left out."""
 
     def __init__(self, told: Callable[[str, str], None] = lambda measure, at_most: None) -> None:
         """`told` hears the range of each measure, as its upper edge, the last one's is `more`."""
@@ -128,11 +130,14 @@ class Fingerprints:
         self._replica = uuid.uuid4().hex[:12]
         self._thread = ThreadPoolExecutor(1, "fingerprints")
         self._busy = threading.Lock()
+        self._next = time.monotonic()
+        """When a recording is measured again, at the earliest."""
         self._counted: dict[tuple[str, str], Counts] = {}
 
     def note(self, use: str, samples: Waveform, sample_rate: int) -> None:
-        """Count a recording, unless another one is being measured."""
-        if self._busy.acquire(blocking=False):
+        """Count a recording, unless another one is being measured, or was a moment ago."""
+        if time.monotonic() >= self._next and self._busy.acquire(blocking=False):
+            self._next = time.monotonic() + EVERY_S
             self._thread.submit(self._count, use, samples, sample_rate)
 
     def _count(self, use: str, samples: Waveform, sample_rate: int) -> None:

@@ -73,6 +73,7 @@ def test_whoever_asks_does_not_wait_for_a_measurement(home: Home, monkeypatch: p
         return {}
 
     monkeypatch.setattr(fingerprints, "fingerprint", slow)
+    monkeypatch.setattr(fingerprints, "EVERY_S", 0.0)
     replica = Fingerprints()
     replica.note(USE, bursts(), RATE)
     assert begun.wait(20)
@@ -83,6 +84,18 @@ def test_whoever_asks_does_not_wait_for_a_measurement(home: Home, monkeypatch: p
     (counts,) = replica._counted.values()
     assert counts.recordings == 1
     assert replica._busy.acquire(timeout=20)
+
+
+def test_a_busy_service_measures_once_a_second(home: Home) -> None:
+    """A hundred requests at once cost as much as one: answers must not get slower."""
+    replica = Fingerprints()
+    for _ in range(100):
+        replica.note(USE, bursts()[:RATE], RATE)
+        with replica._busy:  # whatever was begun is done
+            pass
+    replica._thread.shutdown()
+    (counts,) = replica._counted.values()
+    assert 1 <= counts.recordings < 100
 
 
 def test_a_store_that_is_away_fails_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
