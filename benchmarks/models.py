@@ -26,7 +26,7 @@ LENGTHS_S = (2, 10, 60)
 THREADS = (1, 2)
 WHAT = ("forward", "forward and backward")
 PASSES = 3
-"""Over one second, of which the fastest counts; longer ones are timed once."""
+"""Over one second, of which the fastest counts, unless `--passes` says otherwise; longer ones are timed once."""
 MOST_SECONDS = 90.0
 """That one pass may take, unless `--longest` says otherwise."""
 
@@ -72,6 +72,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--lengths", nargs="*", type=int, default=list(LENGTHS_S), help="seconds, in rising order")
     parser.add_argument("--threads", nargs="*", type=int, default=list(THREADS))
     parser.add_argument("--longest", type=float, default=MOST_SECONDS, help="seconds that one pass may take")
+    parser.add_argument("--passes", type=int, default=PASSES, help="over one second; the fastest counts")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -84,7 +85,9 @@ def measurements(arguments: argparse.Namespace) -> Iterator[Line]:
     """All of them: a second with every number of threads, then the lengths with the most of them."""
     for preset in arguments.presets:
         for what in WHAT:
-            lines = [measured(preset, what, count, 1, arguments.longest) for count in arguments.threads]
+            lines = [
+                measured(preset, what, count, 1, arguments.longest, arguments.passes) for count in arguments.threads
+            ]
             yield from lines
             yield from longer(lines[-1], arguments.lengths, arguments.longest)
 
@@ -113,9 +116,9 @@ def foretold(before: Line, seconds: int, longest_s: float) -> str:
     return ""
 
 
-def measured(preset: str, what: str, threads: int, seconds: int, longest_s: float) -> Line:
+def measured(preset: str, what: str, threads: int, seconds: int, longest_s: float, repeats: int = 1) -> Line:
     """In a process of its own, whose memory is counted from its start."""
-    words = [sys.executable, "-m", "benchmarks.models", "--one", json.dumps([preset, what, threads, seconds])]
+    words = [sys.executable, "-m", "benchmarks.models", "--one", json.dumps([preset, what, threads, seconds, repeats])]
     environment = os.environ | dict.fromkeys(ONE_THREAD, str(threads))
     try:
         done = subprocess.run(
@@ -126,11 +129,10 @@ def measured(preset: str, what: str, threads: int, seconds: int, longest_s: floa
     return Line(preset, what, threads, seconds, *json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(preset: str, what: str, threads: int, seconds: int) -> None:
+def measure(preset: str, what: str, threads: int, seconds: int, repeats: int) -> None:
     """What `measured` starts; prints JSON."""
     torch.set_num_threads(threads)
     leave_room()
-    repeats = PASSES if seconds == 1 else 1
     print(json.dumps(passes(PRESETS[preset].config, seconds, what != "forward", repeats)))
 
 
