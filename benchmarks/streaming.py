@@ -23,7 +23,8 @@ from torch import Tensor
 
 from training.models.presets import PRESETS
 from training.models.rad_net2 import RadNet2
-from training.models.rad_net2.program import ATTENTION, DEPTHWISE, LINEAR, Kept
+from training.models.rad_net2.program import ATTENTION, COMPLEX_DEPTHWISE, DEPTHWISE, LINEAR, Kept
+from training.models.rad_net2.realtime import FrameByFrame
 
 PRESETS_HERE = ("rad_net2_tiny", "rad_net2_small", "rad_net2")
 FRAMES, WARM_UP = 300, 60
@@ -102,7 +103,7 @@ def profile(preset: str, count: int) -> Iterator[str]:
     """Core-ms of each part of the streamer's frame, medians over frames, beside what its products need."""
     model = network(preset)
     streamer = model.streamer()
-    if streamer.compiled is None:
+    if not isinstance(streamer, FrameByFrame) or streamer.compiled is None:
         yield f"\n{preset}: no C++ compiler was found, so the streamer is PyTorch's operations; its parts are not timed"
         return
     program, state, times = streamer.compiled, None, defaultdict[str, list[float]](list)
@@ -138,10 +139,10 @@ def profile(preset: str, count: int) -> Iterator[str]:
 def products(step: Any) -> int:
     """Multiply-accumulates of a step of `kernels.cpp`; of those that are not convolutions or attention, none."""
     if step.kind == LINEAR:
-        return int(step.rows * step.inner * step.columns)
+        return int(step.rows * step.inner * step.columns * step.more)
     if step.kind == ATTENTION:
         return int(step.rows**2 * step.more * 2 * step.inner)
-    return int(9 * step.rows * step.columns) if step.kind == DEPTHWISE else 0
+    return {DEPTHWISE: 9, COMPLEX_DEPTHWISE: 18}.get(step.kind, 0) * int(step.rows * step.columns)
 
 
 def limits() -> str:

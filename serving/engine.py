@@ -21,7 +21,7 @@ from simulation.audio import Waveform, resample
 from simulation.errors import BadAudio, BadSetting, CheckpointIncompatible
 from training.blocks import BLOCK_S, CONTEXT_S, FADE_S, fits, streamed, through_blocks
 from training.checkpoint import load_version
-from training.models.base import Enhancer
+from training.models.base import Enhancer, Streamer
 
 SHORTEST_S = 1.0
 """Shorter input is filled up with silence, which is cut off again: no network is asked about a single sample."""
@@ -47,6 +47,7 @@ class Engine:
         self.batches = Batches(self._forward, model.sample_rate, model.causal)
         self._turn_of_streams = Lock()
         self._turn_of_asking = Lock()
+        self._streamer: Streamer | None = None
         self._asked_otherwise: dict[Any, Engine] = {}
 
     @classmethod
@@ -109,7 +110,14 @@ class Engine:
                 f"This {self.model.config.kind} network needs the whole recording: it is not causal, and cannot stream."
                 " Send the recording to POST /v1/enhance, or serve a causal version."
             )
-        return Stream(self.model, sample_rate, channels, self._turn_of_streams, round(SHORTEST_S * sample_rate))
+        shortest = round(SHORTEST_S * sample_rate)
+        return Stream(self.model, sample_rate, channels, self._turn_of_streams, shortest, self._step)
+
+    def _step(self, state: Any, chunk: torch.Tensor) -> tuple[Any, torch.Tensor]:
+        """`stream` of the network, in the form that it has for small chunks; it is made for the first of them."""
+        if self._streamer is None:
+            self._streamer = self.model.streamer()
+        return self._streamer(state, chunk)
 
     def sampled_by(self, sampling: Any) -> "Engine":
         """The same weights of a diffusion network under another `Sampling`; both take turns."""

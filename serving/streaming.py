@@ -15,7 +15,7 @@ import torch
 
 from simulation.audio import Waveform
 from simulation.errors import CheckpointIncompatible
-from training.models.base import Enhancer
+from training.models.base import Enhancer, Streamer
 
 
 class Stream:
@@ -28,11 +28,16 @@ class Stream:
         channels: int,
         turn: AbstractContextManager[object],
         shortest: int = 0,
+        step: Streamer | None = None,
     ) -> None:
-        """`turn` is entered around each call of the network; what is shorter than `shortest` is filled with silence."""
+        """`turn` is entered around each call of the network; what is shorter than `shortest` is filled with silence.
+
+        `step` answers as the network's `stream` does, which is asked where there is none.
+        """
         self._model, self._channels, self._turn, self._shortest = model, channels, turn, shortest
         self._in = _resampler(sample_rate, model.sample_rate, channels)
         self._out = _resampler(model.sample_rate, sample_rate, channels)
+        self._step = step or model.stream
         self._state: Any = None
         self._due = 0
         """Samples that the network has been given and has not given back."""
@@ -71,7 +76,7 @@ class Stream:
             return samples
         batch = torch.from_numpy(np.ascontiguousarray(samples.T))
         with self._turn, torch.inference_mode():
-            self._state, enhanced = self._model.stream(self._state, batch)
+            self._state, enhanced = self._step(self._state, batch)
         if not torch.isfinite(enhanced).all():
             raise CheckpointIncompatible(
                 f"This {self._model.config.kind} network answers with NaN or infinity. Expected finite samples; serve"

@@ -48,6 +48,9 @@ def self_test(engine: Engine, who: str) -> None:
     asked = probe()
     check_answer(asked, engine.enhance(asked, PROBE_RATE), who)
     engine.enhance(np.zeros_like(asked), PROBE_RATE)
+    if engine.model.causal:  # what streams need is made now, and not when somebody speaks
+        stream = engine.stream(PROBE_RATE)
+        check_answer(asked, np.concatenate([stream.feed(asked), stream.end()]), f"A stream through {who}")
 
 
 def _rms(samples: Waveform) -> float:

@@ -7,7 +7,6 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from simulation.errors import BadSetting
 from training.models.rad_net2 import RadNet2
 from training.models.rad_net2.axial import AxialAttention, FullAttention, PairedAttention
 from training.models.rad_net2.denoising import (
@@ -20,7 +19,8 @@ from training.models.rad_net2.denoising import (
     product,
 )
 from training.models.rad_net2.frame_denoising import FrameAttention
-from training.models.rad_net2.program import kernels, library
+from training.models.rad_net2.program import kernels
+from training.models.rad_net2.realtime import FrameByFrame
 from training.models.rad_net2.repairing import Repairing
 from training.models.rad_net2.temporal import ConvolutionModule, GatedLayer, RunningNorm, halvings, remainders
 from training.models.streaming import Memory
@@ -130,8 +130,8 @@ def test_the_teacher_sees_what_comes(fill: Fill) -> None:
     assert not model.causal
     with pytest.raises(NotImplementedError):
         model.stream(None, random(1, 480))
-    with pytest.raises(BadSetting, match="Use stream"):
-        model.streamer()
+    with pytest.raises(NotImplementedError):
+        model.streamer()(None, random(1, 480))
 
 
 def test_the_convolutions_of_the_teacher_look_as_far_ahead_as_back(fill: Fill) -> None:
@@ -249,7 +249,7 @@ def test_the_streamer_answers_as_the_network_does(fill: Fill, case: str, compile
     """Frame by frame, two waveforms at once, any cutting into pieces: the whole; what is remembered does not grow."""
     model, noisy = small(fill, **FRAME_BY_FRAME[case]), 0.05 * random(2, 3600)
     streamer, generator, state, ready, sizes = model.streamer(compiled), torch.Generator().manual_seed(2), None, [], []
-    assert (streamer.compiled is not None) == compiled
+    assert isinstance(streamer, FrameByFrame) and (streamer.compiled is not None) == compiled
     padded = torch.nn.functional.pad(noisy, (0, model.latency_samples))
     while padded.shape[-1]:
         size = int(torch.randint(1, 700, (1,), generator=generator))
@@ -265,14 +265,12 @@ def test_the_streamer_answers_as_the_network_does(fill: Fill, case: str, compile
 
 def test_without_a_compiler_frames_are_answered_all_the_same(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has none, and one whose compiler fails, gets the streamer of PyTorch's operations."""
-    for which in (lambda name: None, lambda name: "false"):
-        monkeypatch.setattr("training.models.rad_net2.program.shutil.which", which)
-        library.cache_clear()
-        assert library() is None
-    library.cache_clear()
-    monkeypatch.setattr("training.models.rad_net2.compiled.kernels", lambda dtype: None)
-    streamer = small(fill, **STAGE_1).streamer()
-    assert streamer.compiled is None
+    kernels.cache_clear()
+    for found in (None, "false"):
+        monkeypatch.setattr("training.models.rad_net2.program.shutil.which", lambda _, found=found: found)
+        streamer = small(fill, **STAGE_1).streamer()
+        assert isinstance(streamer, FrameByFrame) and streamer.compiled is None
+        kernels.cache_clear()
     assert streamer(None, 0.05 * random(1, 480))[1].isfinite().all()
 
 

@@ -3,10 +3,10 @@
 Serving, metrics and objectives rely on nothing else. How a network learns is an objective's business.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,10 @@ class Polar(NamedTuple):
     """Compressed, at least zero."""
     phase: Float[Tensor, "batch bins frames"]
     """In (-pi, pi]."""
+
+
+Streamer: TypeAlias = Callable[[Any, Tensor], tuple[Any, Tensor]]
+"""What `Enhancer.stream` is: state and chunk in, state and what is ready out."""
 
 
 class Estimate(NamedTuple):
@@ -96,6 +100,13 @@ class Enhancer(nn.Module):
         `latency_samples` zeros brings out the end. Only causal networks can.
         """
         raise NotImplementedError(f"{type(self).__name__} is not causal; it needs the whole utterance")
+
+    def streamer(self) -> Streamer:
+        """`stream` of these weights as they stand now, in the form that costs least for one small chunk at a time.
+
+        A state is used up by a call; one call at a time.
+        """
+        return self.stream
 
     def choose(self, options: Mapping[str, object]) -> None:
         """Settings of how the network is asked that need no other weights, by name; BadSetting where it has none."""

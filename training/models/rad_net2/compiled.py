@@ -141,9 +141,8 @@ def _gated(p: Program, layer: FrameGatedLayer, x: Place) -> None:
     both = p.shared(branches * inputs, squeezed)
     for branch, (weight, bias) in enumerate(zip(layer.taps, layer.taps_bias, strict=True)):
         here = branch * inputs, inputs
-        for tap, (age, part) in enumerate(zip([*layer.ages, 0], weight.split(squeezed), strict=True)):
-            x_tap, out = heard.aged(age * layer.dilation).at_rows(*here), both.at_rows(*here)
-            p.linear(x_tap, part, None if tap else bias.flatten(), out, plus=out if tap else None)
+        newest_first = weight.split(squeezed)[::-1]
+        p.linear(heard.at_rows(*here), newest_first, bias.flatten(), both.at_rows(*here), dilation=layer.dilation)
     p.gate(both.at_rows(0, x.rows), both.at_rows(x.rows, x.rows), inner)
     _small_norms(p, layer.last, inner, inner, inputs, None, None)
     for network, (weight, bias) in enumerate(zip(layer.outward, layer.outward_bias, strict=True)):
@@ -208,22 +207,20 @@ def _complex_block(p: Program, block: FrameComplexBlock, x: Place) -> None:
     heard = p.kept(x.rows, x.columns, block.across.span + 1, before=1, after=1)
     p.linear(x, block.inward, block.inward_bias, heard, block.slope)
     seen = p.shared(x.rows, x.columns)
-    _across(p, block.across, heard.at_rows(-1, x.rows + 2).windows(3, 1), seen, block.seen_slope)
+    p.depthwise(heard, _complex_taps(block), block.across.bias, block.seen_slope, block.across.dilation, seen)
     p.linear(seen, block.outward, block.outward_bias, x, plus=x)
+
+
+def _complex_taps(block: FrameComplexBlock) -> Tensor:
+    """[own or other part, frame, bin, column], the oldest frame first, out of the matrices of the taps."""
+    taps = torch.stack(block.across.taps[::-1]).unflatten(1, (3, -1))  # [frame, bin, in, out]
+    other = torch.roll(taps, taps.shape[3] // 2, dims=3)  # out of the column that an input is the other part of
+    return torch.stack([each.diagonal(dim1=2, dim2=3) for each in (taps, other)])
 
 
 def _across(p: Program, across: Scattering, seen: Place, out: Place, slope: Tensor | None) -> None:
     """A convolution along time over windows that are kept."""
-    last = len(across.taps) - 1
-    for age, weight in enumerate(across.taps):
-        p.linear(
-            seen.aged(age * across.dilation),
-            weight,
-            across.bias if age == 0 else None,
-            out,
-            slope if age == last else None,
-            out if age else None,
-        )
+    p.linear(seen, across.taps, across.bias, out, slope, dilation=across.dilation)
 
 
 def _attention(p: Program, attention: FrameAttention, x: Place) -> Place:

@@ -1,8 +1,8 @@
 // The steps of a frame of RaD-Net 2 on one thread: `program.py` writes them down, `run` takes them one after another.
 //
 // Each step reads and writes matrices whose rows lie a fixed distance apart, so overlapping windows, columns beside
-// others and entries of a ring need no copies. Vectors have sixteen numbers, which the compiler makes out of what the
-// processor has. Single and double precision come from the same text.
+// others and entries of a ring need no copies. Vectors have 64 bytes, which the compiler makes out of what the processor
+// has. NUMBER is float or double.
 
 #include <cmath>
 #include <cstdint>
@@ -10,19 +10,19 @@
 
 namespace {
 
-constexpr int WIDE = 16;  // numbers of a vector
+constexpr int WIDE = 64 / sizeof(NUMBER);  // numbers of a vector
 
 template <class T>
 struct Vectors;
 template <>
 struct Vectors<float> {
-    typedef float V __attribute__((vector_size(WIDE * sizeof(float)), aligned(sizeof(float)), may_alias));
+    typedef float V __attribute__((vector_size(WIDE * sizeof(float))));
     typedef int32_t I __attribute__((vector_size(WIDE * sizeof(int32_t))));
     static constexpr int DEGREE = 6, FRACTION = 23, BIAS = 127;
 };
 template <>
 struct Vectors<double> {
-    typedef double V __attribute__((vector_size(WIDE * sizeof(double)), aligned(sizeof(double)), may_alias));
+    typedef double V __attribute__((vector_size(WIDE * sizeof(double))));
     typedef int64_t I __attribute__((vector_size(WIDE * sizeof(int64_t))));
     static constexpr int DEGREE = 12, FRACTION = 52, BIAS = 1023;
 };
@@ -47,16 +47,18 @@ struct Memories {
     double* statistics;
     int64_t frame;
 
-    T* at(const Place& place) const {
-        int64_t entry = place.ring > 1 ? (frame + (int64_t)place.ring * 64 - place.age) % place.ring : 0;
+    T* at(const Place& place, int64_t older = 0) const {
+        int64_t entry = place.ring > 1 ? (frame + (int64_t)place.ring * 64 - place.age - older) % place.ring : 0;
         return memory[place.memory] + place.first + entry * place.slot;
     }
     const T* weights(int64_t first) const { return first < 0 ? nullptr : memory[0] + first; }
 };
 
 template <class V, class T>
-V load(const T* from) {
-    return *reinterpret_cast<const V*>(from);
+V load(const T* from) {  // from anywhere: rows need not begin where a vector would
+    V whole;
+    std::memcpy(&whole, from, sizeof(whole));
+    return whole;
 }
 
 template <class V, class T>
@@ -70,7 +72,7 @@ V load(const T* from, int count) {
 template <class V, class T>
 void store(T* to, const V& v, int count) {
     if (count >= WIDE)
-        *reinterpret_cast<V*>(to) = v;
+        std::memcpy(to, &v, sizeof(v));
     else
         std::memcpy(to, &v, count * sizeof(T));
 }
@@ -120,37 +122,43 @@ V bounding(V x) {
 
 // ---- matrix products
 
+constexpr int MOST_TAPS = 32;
+
+// Of several matrices, `taps`, with as many weights, summed.
 template <class T>
 struct Product {
-    const T *x, *weight, *bias, *slope, *y;
+    const T* x[MOST_TAPS];
+    const T *weight, *bias, *slope, *y;
     T* out;
     int64_t x_row, y_row, out_row;
-    int inner, columns;
+    int taps, inner, columns;
 };
 
 // `M` rows from `row`, `N` vectors of columns from `panel`.
 template <class T, int M, int N>
-void tile(const Product<T>& p, int row, int panel) {
+__attribute__((noinline)) void tile(const Product<T>& p, int row, int panel) {
     using V = typename Vectors<T>::V;
     V sum[M][N];
-    const T* weight = p.weight + (int64_t)panel * p.inner * WIDE;
-    const int64_t next = (int64_t)p.inner * WIDE;
+    const int64_t next = (int64_t)p.taps * p.inner * WIDE;
+    const T* weight = p.weight + panel * next;
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
         V first = p.bias ? load<V>(p.bias + (panel + n) * WIDE) : V{};
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) sum[m][n] = first;
     }
-    const T* x = p.x + row * p.x_row;
-    for (int k = 0; k < p.inner; ++k) {
-        V w[N];
+    for (int tap = 0; tap < p.taps; ++tap) {
+        const T* x = p.x[tap] + row * p.x_row;
+        for (int k = 0; k < p.inner; ++k, weight += WIDE) {
+            V w[N];
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) w[n] = load<V>(weight + n * next + k * WIDE);
+            for (int n = 0; n < N; ++n) w[n] = load<V>(weight + n * next);
 #pragma GCC unroll 8
-        for (int m = 0; m < M; ++m) {
-            T each = x[m * p.x_row + k];
+            for (int m = 0; m < M; ++m) {
+                T each = x[m * p.x_row + k];
 #pragma GCC unroll 8
-            for (int n = 0; n < N; ++n) sum[m][n] += w[n] * each;
+                for (int n = 0; n < N; ++n) sum[m][n] += w[n] * each;
+            }
         }
     }
 #pragma GCC unroll 8
@@ -177,10 +185,13 @@ void columns_of(const Product<T>& p, int rows, int panel) {
     for (; row < rows; ++row) tile<T, 1, N>(p, row, panel);
 }
 
+// x of this frame, of `option` frames ago, ...: `more` such, each through its own weights; bias, y, slope.
 template <class T>
 void linear(const Step& s, const Memories<T>& m) {
-    Product<T> p{m.at(s.x), m.weights(s.weight), m.weights(s.bias), m.weights(s.slope),
-                 s.y.memory < 0 ? nullptr : m.at(s.y), m.at(s.out), s.x.row, s.y.row, s.out.row, s.inner, s.columns};
+    Product<T> p{{}, m.weights(s.weight), m.weights(s.bias), m.weights(s.slope),
+                 s.y.memory < 0 ? nullptr : m.at(s.y), m.at(s.out), s.x.row, s.y.row, s.out.row,
+                 s.more, s.inner, s.columns};
+    for (int tap = 0; tap < s.more; ++tap) p.x[tap] = m.at(s.x, (int64_t)tap * s.option);
     int panels = (s.columns + WIDE - 1) / WIDE;
     for (int panel = 0; panel < panels;) {
         int left = panels - panel;
@@ -209,12 +220,8 @@ void linear(const Step& s, const Memories<T>& m) {
 template <class T>
 void depthwise(const Step& s, const Memories<T>& m) {
     using V = typename Vectors<T>::V;
-    Place place = s.x;
     const T* frame[3];
-    for (int tap = 0; tap < 3; ++tap) {
-        place.age = (2 - tap) * s.option;
-        frame[tap] = m.at(place);
-    }
+    for (int tap = 0; tap < 3; ++tap) frame[tap] = m.at(s.x, (int64_t)(2 - tap) * s.option);
     const T *weight = m.weights(s.weight), *bias = m.weights(s.bias), *slope = m.weights(s.slope);
     T* out = m.at(s.out);
     const int wide = (s.columns + WIDE - 1) / WIDE * WIDE;
@@ -231,6 +238,48 @@ void depthwise(const Step& s, const Memories<T>& m) {
             store<V>(out + row * (int64_t)s.out.row + c, sloped<V>(sum, below), count);
         }
     }
+}
+
+// The same for complex columns, imaginary parts behind real ones: a second set of weights is for the other part.
+template <class T>
+void complex_depthwise(const Step& s, const Memories<T>& m) {
+    using V = typename Vectors<T>::V;
+    const T* frame[3];
+    for (int tap = 0; tap < 3; ++tap) frame[tap] = m.at(s.x, (int64_t)(2 - tap) * s.option);
+    const T *weight = m.weights(s.weight), *bias = m.weights(s.bias), *slope = m.weights(s.slope);
+    T* out = m.at(s.out);
+    const int wide = (s.columns + WIDE - 1) / WIDE * WIDE, half = s.columns / 2;
+    if (s.columns == WIDE) {
+        typename Vectors<T>::I turned;
+        for (int lane = 0; lane < WIDE; ++lane) turned[lane] = (lane + WIDE / 2) % WIDE;
+        V own[9], other[9];
+        for (int tap = 0; tap < 9; ++tap) {
+            own[tap] = load<V>(weight + tap * WIDE);
+            other[tap] = load<V>(weight + (9 + tap) * WIDE);
+        }
+        for (int row = 0; row < s.rows; ++row) {
+            V sum = load<V>(bias), swapped = {};
+#pragma GCC unroll 9
+            for (int tap = 0; tap < 9; ++tap) {
+                V x = load<V>(frame[tap / 3] + (row + tap % 3) * (int64_t)s.x.row);
+                sum += own[tap] * x;
+                swapped += other[tap] * x;  // in the columns of the part that it is taken from
+            }
+            sum += __builtin_shuffle(swapped, turned);
+            store<V>(out + row * (int64_t)s.out.row, sloped<V>(sum, load<V>(slope)), WIDE);
+        }
+        return;
+    }
+    for (int row = 0; row < s.rows; ++row)
+        for (int c = 0; c < s.columns; ++c) {
+            const int from = c < half ? c + half : c - half;
+            T sum = bias[c];
+            for (int tap = 0; tap < 9; ++tap) {
+                const T* x = frame[tap / 3] + (row + tap % 3) * (int64_t)s.x.row;
+                sum += weight[tap * wide + c] * x[c] + weight[(9 + tap) * wide + from] * x[from];
+            }
+            out[row * (int64_t)s.out.row + c] = sum > 0 ? sum : sum * slope[c];
+        }
 }
 
 // Running norm over all of x; a slope before it (`option` 1) or behind it (0); gains and biases may be absent.
@@ -333,38 +382,49 @@ void mask(const Step& s, const Memories<T>& m) {
         }
 }
 
+// Map `map` of several, each `width` wide.
+template <class T, int width>
+void attended(const Step& s, const T* x, T* out, int map) {
+    using V = typename Vectors<T>::V;
+    const int kind = s.more * width;
+    x += map * width;
+    out += map * width;
+    for (int first = 0; first < s.rows; first += WIDE) {
+        int count = s.rows - first < WIDE ? s.rows - first : WIDE;
+        T numbers[width][WIDE] = {};
+        for (int d = 0; d < width; ++d)
+            for (int lane = 0; lane < count; ++lane) numbers[d][lane] = x[(first + lane) * (int64_t)s.x.row + d];
+        V query[width], seen[width];
+        for (int d = 0; d < width; ++d) query[d] = load<V>(numbers[d]), seen[d] = V{};
+        V most = V{} - T(1e30), sum = {};
+        const T* row = x + kind;
+        for (int key = 0; key < s.rows; ++key, row += s.x.row) {
+            V score = query[0] * row[0];
+            for (int d = 1; d < width; ++d) score += query[d] * row[d];
+            most = score > most ? score : most;
+        }
+        row = x + kind;
+        for (int key = 0; key < s.rows; ++key, row += s.x.row) {
+            V score = query[0] * row[0] - most;
+            for (int d = 1; d < width; ++d) score += query[d] * row[d];
+            V weight = power<T>(score);
+            sum += weight;
+            for (int d = 0; d < width; ++d) seen[d] += weight * row[kind + d];
+        }
+        for (int d = 0; d < width; ++d) store<V>(numbers[d], seen[d] / sum, WIDE);
+        for (int d = 0; d < width; ++d)
+            for (int lane = 0; lane < count; ++lane) out[(first + lane) * (int64_t)s.out.row + d] = numbers[d][lane];
+    }
+}
+
 // Rows are queries, keys and values of `more` maps, `inner` wide each; the softmax is of powers of two.
 template <class T>
 void attention(const Step& s, const Memories<T>& m) {
-    using V = typename Vectors<T>::V;
-    const int maps = s.more, width = s.inner, kind = maps * width;
-    const T* x = m.at(s.x);
-    T* out = m.at(s.out);
-    for (int map = 0; map < maps; ++map)
-        for (int first = 0; first < s.rows; first += WIDE) {
-            int count = s.rows - first < WIDE ? s.rows - first : WIDE;
-            V query[8] = {}, seen[8] = {};
-            for (int d = 0; d < width; ++d)
-                for (int lane = 0; lane < count; ++lane)
-                    query[d][lane] = x[(first + lane) * (int64_t)s.x.row + map * width + d];
-            V most = V{} - T(1e30), sum = {};
-            const T* row = x + map * width;
-            for (int key = 0; key < s.rows; ++key, row += s.x.row) {
-                V score = query[0] * row[kind];
-                for (int d = 1; d < width; ++d) score += query[d] * row[kind + d];
-                most = score > most ? score : most;
-            }
-            row = x + map * width;
-            for (int key = 0; key < s.rows; ++key, row += s.x.row) {
-                V score = query[0] * row[kind] - most;
-                for (int d = 1; d < width; ++d) score += query[d] * row[kind + d];
-                V weight = power<T>(score);
-                sum += weight;
-                for (int d = 0; d < width; ++d) seen[d] += weight * row[2 * kind + d];
-            }
-            for (int d = 0; d < width; ++d)
-                for (int lane = 0; lane < count; ++lane)
-                    out[(first + lane) * (int64_t)s.out.row + map * width + d] = seen[d][lane] / sum[lane];
+    for (int map = 0; map < s.more; ++map) switch (s.inner) {
+            case 1: attended<T, 1>(s, m.at(s.x), m.at(s.out), map); break;
+            case 2: attended<T, 2>(s, m.at(s.x), m.at(s.out), map); break;
+            case 3: attended<T, 3>(s, m.at(s.x), m.at(s.out), map); break;
+            default: attended<T, 4>(s, m.at(s.x), m.at(s.out), map);
         }
 }
 
@@ -404,19 +464,14 @@ void scaled(const Step& s, const Memories<T>& m) {
 template <class T>
 void run(const Step* steps, int64_t count, const Memories<T>& m) {
     static void (*const kinds[])(const Step&, const Memories<T>&) = {
-        linear<T>, depthwise<T>, norm<T>, gate<T>, add<T>, mask<T>, attention<T>, raised<T>, loudness<T>, scaled<T>};
+        linear<T>, depthwise<T>, complex_depthwise<T>, norm<T>, gate<T>,
+        add<T>,    mask<T>,      attention<T>,         raised<T>, loudness<T>, scaled<T>};
     for (int64_t place = 0; place < count; ++place) kinds[steps[place].kind](steps[place], m);
 }
 
 }  // namespace
 
-extern "C" {
-void run_single(const Step* steps, int64_t count, float* weights, float* scratch, float* kept, double* statistics,
-                int64_t frame) {
-    run<float>(steps, count, {{weights, scratch, kept}, statistics, frame});
-}
-void run_double(const Step* steps, int64_t count, double* weights, double* scratch, double* kept, double* statistics,
-                int64_t frame) {
-    run<double>(steps, count, {{weights, scratch, kept}, statistics, frame});
-}
+extern "C" void run_steps(const Step* steps, int64_t count, NUMBER* weights, NUMBER* scratch, NUMBER* kept,
+                          double* statistics, int64_t frame) {
+    run<NUMBER>(steps, count, {{weights, scratch, kept}, statistics, frame});
 }

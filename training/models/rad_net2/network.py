@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from simulation.errors import BadSetting
-from training.models.base import Enhancer, Estimate, ModelConfig
+from training.models.base import Enhancer, Estimate, ModelConfig, Streamer
 from training.models.layers import without_autocast
 from training.models.rad_net2.denoising import Denoising, DenoisingNet
 from training.models.rad_net2.realtime import FrameByFrame
@@ -120,20 +119,15 @@ class RadNet2(Enhancer):
             return super().stream(state, chunk)
         return streamed(self.stft, self._enhanced, state, chunk)
 
-    def streamer(self, compiled: bool = True) -> FrameByFrame:
-        """`stream` of these weights as they stand now, made for little work a frame; see `FrameByFrame`.
+    def streamer(self, compiled: bool = True) -> FrameByFrame | Streamer:
+        """`stream` of these weights as they stand now, made for little work a frame: a `FrameByFrame`.
 
         `compiled`: by a C++ compiler where one is found; else, or without one, in PyTorch: the same answers, later.
-        `BadSetting` for attention that it does not have: along time, or in its full form.
+        Attention along time and its full form are not in it: networks with these give their `stream`.
         """
         denoising = self.config.denoising
         if not self.causal or (denoising is not None and (denoising.window or denoising.attention == "full")):
-            raise BadSetting(
-                "Frame by frame there are causal networks, whose attention is along frequency, in pairs or none; found"
-                f" sees_both_sides {self.config.sees_both_sides},"
-                f" attention {denoising and denoising.attention} with window {denoising and denoising.window}."
-                " Use stream, which has them all."
-            )
+            return super().streamer()
         widths = halvings(self.config.fft_size // 2 + 1, LEVELS, KERNEL, STRIDE)
         return FrameByFrame(self.stft, self.repairing, self.denoising, widths, SILENCE_FLOOR, compiled)
 

@@ -9,7 +9,7 @@ import ctypes
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,10 +19,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-WIDE = 16
-"""Numbers of a vector of `kernels.cpp`."""
+VECTOR_BYTES = 64
+"""Of a vector of `kernels.cpp`."""
 WEIGHTS, SCRATCH, KEPT = range(3)
-LINEAR, DEPTHWISE, NORM, GATE, ADD, MASK, ATTENTION, RAISED, LOUDNESS, SCALED = range(10)
+LINEAR, DEPTHWISE, COMPLEX_DEPTHWISE, NORM, GATE, ADD, MASK, ATTENTION, RAISED, LOUDNESS, SCALED = range(11)
+MOST_TAPS, MOST_WIDTH = 32, 4
+"""Of a convolution along time; of a map of attention."""
+NUMBERS = {torch.float32: "float", torch.float64: "double"}
 COMPILERS = ("c++", "g++")
 OPTIONS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-w")
 
@@ -98,7 +101,7 @@ class Program:
     """Steps as they are written down, then memories for them; see the methods named after each kind of step."""
 
     def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+        self.dtype, self._wide = dtype, VECTOR_BYTES // dtype.itemsize
         self._weights: list[Tensor] = []
         self._sizes = [0, 0, 0]
         self._steps: list[Step] = []
@@ -129,17 +132,21 @@ class Program:
         return self._reserved(KEPT, rows, columns, frames, before, after)
 
     def _reserved(self, memory: int, rows: int, columns: int, ring: int, before: int, after: int) -> Place:
-        slot = _up((before + rows + after) * columns)
+        slot = self._whole((before + rows + after) * columns)
         first = self._sizes[memory]
-        self._sizes[memory] += ring * slot + WIDE
+        self._sizes[memory] += ring * slot + self._wide
         return Place(memory, first + before * columns, rows, columns, columns, ring, slot)
+
+    def _whole(self, count: int) -> int:
+        """Up to whole vectors."""
+        return -(-count // self._wide) * self._wide
 
     def _weight(self, weight: Tensor | None) -> int:
         """Filled up to whole vectors along the last axis."""
         if weight is None:
             return -1
         columns = weight.shape[-1]
-        flat = functional.pad(weight.detach().to(self.dtype), (0, _up(columns) - columns)).flatten()
+        flat = functional.pad(weight.detach().to(self.dtype), (0, self._whole(columns) - columns)).flatten()
         first = self._sizes[WEIGHTS]
         self._weights.append(flat)
         self._sizes[WEIGHTS] += len(flat)
@@ -154,28 +161,34 @@ class Program:
     def linear(
         self,
         x: Place,
-        weight: Tensor,
-        bias: Tensor | None,
+        weight: Tensor | Sequence[Tensor],
+        bias: Tensor,
         out: Place,
         slope: Tensor | None = None,
         plus: Place | None = None,
+        dilation: int = 0,
     ) -> None:
-        """`out` = slope(x @ weight + bias + plus); `weight` [inner, columns]."""
-        inner, columns = weight.shape
-        assert (x.columns, out.columns, out.rows) == (inner, columns, x.rows)
-        panels = functional.pad(weight, (0, _up(columns) - columns)).unflatten(1, (-1, WIDE)).transpose(0, 1)
-        places: dict[str, Any] = {
-            "weight": self._weight(panels.flatten()),
-            "bias": self._weight(bias),
-            "slope": self._weight(slope),
-        }
-        self._step(LINEAR, x, out, plus, inner=inner, **places)
+        """`out` = slope(x @ weight + bias + plus); `weight` [inner, columns].
+
+        Several weights are those of a convolution along time, for the newest frame first, `dilation` frames apart.
+        """
+        taps = [weight] if isinstance(weight, Tensor) else weight
+        inner, columns = taps[0].shape
+        assert (x.columns, out.columns, out.rows) == (inner, columns, x.rows) and len(taps) <= MOST_TAPS
+        together = functional.pad(torch.cat(list(taps)), (0, self._whole(columns) - columns))
+        panels = self._weight(together.unflatten(1, (-1, self._wide)).transpose(0, 1).flatten())
+        places: dict[str, Any] = {"weight": panels, "bias": self._weight(bias), "slope": self._weight(slope)}
+        self._step(LINEAR, x, out, plus, inner=inner, option=dilation, more=len(taps), **places)
 
     def depthwise(self, x: Place, weight: Tensor, bias: Tensor, slope: Tensor, dilation: int, out: Place) -> None:
-        """Each column over three frames and three bins; `weight` [3, 3, columns], the oldest frame first."""
+        """Each column over three frames and three bins; `weight` [3, 3, columns], the oldest frame first.
+
+        With a leading axis of two: complex columns, the second set for what a column gives to its other part.
+        """
         places: dict[str, Any] = {}
         places |= {"weight": self._weight(weight), "bias": self._weight(bias), "slope": self._weight(slope)}
-        self._step(DEPTHWISE, x.at_rows(-1, x.rows), out, option=dilation, **places)
+        kind = DEPTHWISE if weight.ndim == 3 else COMPLEX_DEPTHWISE
+        self._step(kind, x.at_rows(-1, x.rows), out, option=dilation, **places)
 
     def norm(
         self, x: Place, gain: Tensor | None, bias: Tensor | None, slope: Tensor | None, first: bool, floor: float,
@@ -205,6 +218,7 @@ class Program:
 
     def attention(self, x: Place, maps: int, width: int, out: Place) -> None:
         """Queries, keys, values of each map side by side in x; a softmax of powers of two."""
+        assert width <= MOST_WIDTH
         self._step(ATTENTION, x, out, inner=width, more=maps)
 
     def raised(self, x: Place, exponent: Tensor, floor: float, out: Place) -> None:
@@ -229,12 +243,11 @@ class Program:
 
     def memories(self) -> tuple[Tensor, Tensor]:
         """Weights and scratch."""
-        assert all(step.inner <= 0 or step.kind != ATTENTION or step.inner <= 8 for step in self._steps)
-        return torch.cat(self._weights), torch.zeros(self._sizes[SCRATCH] + WIDE, dtype=self.dtype)
+        return torch.cat(self._weights), torch.zeros(self._sizes[SCRATCH], dtype=self.dtype)
 
     def begin(self) -> Kept:
         """Of a stream that has heard nothing."""
-        numbers = torch.zeros(self._sizes[KEPT] + WIDE, dtype=self.dtype)
+        numbers = torch.zeros(self._sizes[KEPT], dtype=self.dtype)
         return Kept(numbers, torch.zeros(self._statistics, dtype=torch.float64))
 
     def steps(self) -> Any:
@@ -272,31 +285,21 @@ class Ready:
         self._run(first, len(steps), *memories, frame)
 
 
-def _up(count: int) -> int:
-    """To whole vectors."""
-    return -(-count // WIDE) * WIDE
-
-
 @cache
 def kernels(dtype: torch.dtype) -> Callable[..., None] | None:
-    """`run` of `kernels.cpp` for numbers of this kind; None where no C++ compiler is found or it does not succeed."""
-    made = library()
-    if made is None:
-        return None
-    run: Any = {torch.float32: made.run_single, torch.float64: made.run_double}[dtype]
-    run.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64]
-    run.restype = None
-    return run
+    """`run_steps` of `kernels.cpp`, compiled for this processor and for numbers of this kind.
 
-
-@cache
-def library() -> Any:
-    """`kernels.cpp`, compiled for this processor; None where that cannot be done."""
+    None where no C++ compiler is found, or it does not succeed.
+    """
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "kernels.so"
-        source = Path(__file__).with_name("kernels.cpp")
-        built = subprocess.run([compiler, *OPTIONS, str(source), "-o", str(made)], capture_output=True, check=False)
-        return ctypes.CDLL(str(made)) if built.returncode == 0 else None
+        made, source = Path(folder) / "kernels.so", Path(__file__).with_name("kernels.cpp")
+        command = [compiler, *OPTIONS, f"-DNUMBER={NUMBERS[dtype]}", str(source), "-o", str(made)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            return None
+        run: Any = ctypes.CDLL(str(made)).run_steps
+    run.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64]
+    run.restype = None
+    return run

@@ -79,10 +79,12 @@ class FrameByFrame:
         self.stft, self.silence = stft, silence
         with torch.inference_mode():
             self.root_energy = stft.window.square().sum().sqrt()
-            self.repairing = FrameRepairing(repairing, widths, places)
-            self.denoising = None if denoising is None else FrameDenoising(denoising, widths[0] - 1, places)
-            parts, dtype = (self.repairing, self.denoising), stft.window.dtype
-            self.compiled = whole_frame(*parts, widths[0], silence, dtype) if compiled else None
+            parts = (
+                FrameRepairing(repairing, widths, places),
+                None if denoising is None else FrameDenoising(denoising, widths[0] - 1, places),
+            )
+            self.compiled = whole_frame(*parts, widths[0], silence, stft.window.dtype) if compiled else None
+        self.parts = parts if self.compiled is None else None
         self.places = places
 
     @torch.inference_mode()
@@ -127,10 +129,11 @@ class FrameByFrame:
         if self.compiled is not None:
             assert isinstance(state, Kept)
             return self.compiled(x_FP, state, frame)
-        assert isinstance(state, list)
+        assert self.parts is not None and isinstance(state, list)
+        repairing, denoising = self.parts
         loud = x_FP.square().mean().sqrt()
         loud = loud / (loud + self.silence)
-        repaired_FP = self.repairing(x_FP, state, frame) * loud
-        if self.denoising is None:
+        repaired_FP = repairing(x_FP, state, frame) * loud
+        if denoising is None:
             return repaired_FP
-        return torch.cat([self.denoising(repaired_FP[:-1], state, frame) * loud, repaired_FP[-1:]])
+        return torch.cat([denoising(repaired_FP[:-1], state, frame) * loud, repaired_FP[-1:]])
