@@ -70,7 +70,12 @@ V load(const T* from, int count) {
 }
 
 template <class V, class T>
-void store(T* to, const V& v, int count) {
+void store(T* to, V v) {
+    std::memcpy(to, &v, sizeof(v));
+}
+
+template <class V, class T>
+void store(T* to, V v, int count) {
     if (count >= WIDE)
         std::memcpy(to, &v, sizeof(v));
     else
@@ -82,18 +87,30 @@ V sloped(V v, V slope) {
     return v > 0 ? v : v * slope;
 }
 
+// Powers of ln 2 over factorials: the series of powers of two.
+template <class T>
+struct Series {
+    T of[Vectors<T>::DEGREE + 1] = {};
+    constexpr Series() {
+        double term = 1;
+        for (int degree = 0; degree <= Vectors<T>::DEGREE; ++degree) {
+            of[degree] = term;
+            term *= 0.693147180559945309417232121458 / (degree + 1);
+        }
+    }
+};
+
 // Powers of two of numbers up to zero.
 template <class T, class V = typename Vectors<T>::V>
 V power(V x) {
     using I = typename Vectors<T>::I;
-    constexpr T LN2 = 0.693147180559945309417232121458;
-    const T least = 1 - Vectors<T>::BIAS;
-    x = x < least ? V{} + least : x;
+    constexpr Series<T> SERIES;
+    const V least = V{} + T(1 - Vectors<T>::BIAS);
+    x = x > least ? x : least;
     I whole = __builtin_convertvector(x - T(0.5), I);
-    V rest = (x - __builtin_convertvector(whole, V)) * LN2;
-    V sum = V{} + T(1);
+    V rest = x - __builtin_convertvector(whole, V), sum = V{} + SERIES.of[Vectors<T>::DEGREE];
 #pragma GCC unroll 12
-    for (int degree = Vectors<T>::DEGREE; degree > 0; --degree) sum = sum * rest * (T(1) / degree) + T(1);
+    for (int degree = Vectors<T>::DEGREE - 1; degree >= 0; --degree) sum = sum * rest + SERIES.of[degree];
     I bits = (whole + Vectors<T>::BIAS) << Vectors<T>::FRACTION;
     V scale;
     std::memcpy(&scale, &bits, sizeof(scale));
@@ -134,6 +151,16 @@ struct Product {
     int taps, inner, columns;
 };
 
+// What follows the sums of a tile whose last vector is not full.
+template <class T>
+__attribute__((noinline)) void finish(const Product<T>& p, const T* sums, int row, int rows, int column, int wide) {
+    for (int m = 0; m < rows; ++m)
+        for (int c = 0; column + c < p.columns && c < wide; ++c) {
+            T v = sums[m * wide + c] + (p.y ? p.y[(row + m) * p.y_row + column + c] : T(0));
+            p.out[(row + m) * p.out_row + column + c] = v > 0 || !p.slope ? v : v * p.slope[column + c];
+        }
+}
+
 // `M` rows from `row`, `N` vectors of columns from `panel`.
 template <class T, int M, int N>
 __attribute__((noinline)) void tile(const Product<T>& p, int row, int panel) {
@@ -161,15 +188,24 @@ __attribute__((noinline)) void tile(const Product<T>& p, int row, int panel) {
             }
         }
     }
+    if (p.columns < (panel + N) * WIDE) {  // apart, so that the sums stay in registers everywhere else
+        T numbers[M * N * WIDE];
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n)
+#pragma GCC unroll 8
+            for (int m = 0; m < M; ++m) store<V>(numbers + (m * N + n) * WIDE, sum[m][n]);
+        finish<T>(p, numbers, row, M, panel * WIDE, N * WIDE);
+        return;
+    }
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
-        int column = (panel + n) * WIDE, count = p.columns - column;
+        const int column = (panel + n) * WIDE;
+        const V slope = p.slope ? load<V>(p.slope + column) : V{} + T(1);
 #pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
             V v = sum[m][n];
-            if (p.y) v += load<V>(p.y + (row + m) * p.y_row + column, count);
-            if (p.slope) v = sloped<V>(v, load<V>(p.slope + column));
-            store<V>(p.out + (row + m) * p.out_row + column, v, count);
+            if (p.y) v += load<V>(p.y + (row + m) * p.y_row + column);
+            store<V>(p.out + (row + m) * p.out_row + column, sloped<V>(v, slope));
         }
     }
 }
@@ -217,27 +253,31 @@ void linear(const Step& s, const Memories<T>& m) {
 // ---- the other steps
 
 // Each column by itself, over three frames `option` apart and three bins; weights [3 frames, oldest first, 3 bins].
+template <class T, bool FULL>
+void depthwise_columns(const Step& s, const Memories<T>& m, int c) {
+    using V = typename Vectors<T>::V;
+    const int wide = (s.columns + WIDE - 1) / WIDE * WIDE, count = FULL ? WIDE : s.columns - c;
+    const T* weight = m.weights(s.weight) + c;
+    const T* frame[3];
+    V w[9];
+    for (int tap = 0; tap < 3; ++tap) frame[tap] = m.at(s.x, (int64_t)(2 - tap) * s.option) + c;
+    for (int tap = 0; tap < 9; ++tap) w[tap] = load<V>(weight + tap * wide);
+    const V first = load<V>(m.weights(s.bias) + c), slope = load<V>(m.weights(s.slope) + c);
+    T* out = m.at(s.out) + c;
+    for (int row = 0; row < s.rows; ++row) {
+        V sum = first;
+#pragma GCC unroll 9
+        for (int tap = 0; tap < 9; ++tap)
+            sum += w[tap] * load<V>(frame[tap / 3] + (row + tap % 3) * (int64_t)s.x.row, count);
+        store<V>(out + row * (int64_t)s.out.row, sloped<V>(sum, slope), count);
+    }
+}
+
 template <class T>
 void depthwise(const Step& s, const Memories<T>& m) {
-    using V = typename Vectors<T>::V;
-    const T* frame[3];
-    for (int tap = 0; tap < 3; ++tap) frame[tap] = m.at(s.x, (int64_t)(2 - tap) * s.option);
-    const T *weight = m.weights(s.weight), *bias = m.weights(s.bias), *slope = m.weights(s.slope);
-    T* out = m.at(s.out);
-    const int wide = (s.columns + WIDE - 1) / WIDE * WIDE;
-    for (int c = 0; c < s.columns; c += WIDE) {
-        V w[9];
-        for (int tap = 0; tap < 9; ++tap) w[tap] = load<V>(weight + tap * wide + c);
-        V first = load<V>(bias + c), below = load<V>(slope + c);
-        int count = s.columns - c;
-        for (int row = 0; row < s.rows; ++row) {
-            V sum = first;
-#pragma GCC unroll 9
-            for (int tap = 0; tap < 9; ++tap)
-                sum += w[tap] * load<V>(frame[tap / 3] + (row + tap % 3) * (int64_t)s.x.row + c, count);
-            store<V>(out + row * (int64_t)s.out.row + c, sloped<V>(sum, below), count);
-        }
-    }
+    int c = 0;
+    for (; c + WIDE <= s.columns; c += WIDE) depthwise_columns<T, true>(s, m, c);
+    if (c < s.columns) depthwise_columns<T, false>(s, m, c);
 }
 
 // The same for complex columns, imaginary parts behind real ones: a second set of weights is for the other part.
@@ -396,7 +436,7 @@ void attended(const Step& s, const T* x, T* out, int map) {
             for (int lane = 0; lane < count; ++lane) numbers[d][lane] = x[(first + lane) * (int64_t)s.x.row + d];
         V query[width], seen[width];
         for (int d = 0; d < width; ++d) query[d] = load<V>(numbers[d]), seen[d] = V{};
-        V most = V{} - T(1e30), sum = {};
+        V most = V{} - T(INFINITY), sum = {};
         const T* row = x + kind;
         for (int key = 0; key < s.rows; ++key, row += s.x.row) {
             V score = query[0] * row[0];
@@ -405,9 +445,9 @@ void attended(const Step& s, const T* x, T* out, int map) {
         }
         row = x + kind;
         for (int key = 0; key < s.rows; ++key, row += s.x.row) {
-            V score = query[0] * row[0] - most;
+            V score = query[0] * row[0];
             for (int d = 1; d < width; ++d) score += query[d] * row[d];
-            V weight = power<T>(score);
+            V weight = power<T>(score - most);
             sum += weight;
             for (int d = 0; d < width; ++d) seen[d] += weight * row[kind + d];
         }
