@@ -240,15 +240,14 @@ FRAME_BY_FRAME: dict[str, dict[str, Any]] = {
 }
 
 
-COMPILED = pytest.param(True, marks=pytest.mark.skipif(kernels(torch.float64) is None, reason="needs a C++ compiler"))
-
-
-@pytest.mark.parametrize("compiled", [False, COMPILED])
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("case", FRAME_BY_FRAME)
 def test_the_streamer_answers_as_the_network_does(fill: Fill, case: str, compiled: bool) -> None:
     """Frame by frame, two waveforms at once, any cutting into pieces: the whole; what is remembered does not grow."""
     model, noisy = small(fill, **FRAME_BY_FRAME[case]), 0.05 * random(2, 3600)
     streamer, generator, state, ready, sizes = model.streamer(compiled), torch.Generator().manual_seed(2), None, [], []
+    if compiled and kernels(torch.float64) is None:
+        pytest.skip("there is no C++ compiler")
     assert isinstance(streamer, FrameByFrame) and (streamer.compiled is not None) == compiled
     padded = torch.nn.functional.pad(noisy, (0, model.latency_samples))
     while padded.shape[-1]:
@@ -272,6 +271,12 @@ def test_without_a_compiler_frames_are_answered_all_the_same(fill: Fill, monkeyp
         assert isinstance(streamer, FrameByFrame) and streamer.compiled is None
         kernels.cache_clear()
     assert streamer(None, 0.05 * random(1, 480))[1].isfinite().all()
+
+
+def test_a_layer_that_is_too_wide_to_be_compiled_is_answered_all_the_same(fill: Fill) -> None:
+    """Attention of wider maps than the C++ has is PyTorch's."""
+    streamer = small(fill, denoising={**SMALL["denoising"], "features": 20}).streamer()
+    assert isinstance(streamer, FrameByFrame) and streamer.compiled is None
 
 
 @pytest.mark.parametrize("size", [0.1, 40.0])

@@ -17,7 +17,7 @@ from training.models.rad_net2.frame_denoising import (
 )
 from training.models.rad_net2.frame_repairing import FrameDown, FrameRepairing, FrameUp
 from training.models.rad_net2.frames import FrameBlock, FrameGatedLayer, FrameNorm, FrameStacks, Scattering, SmallNorms
-from training.models.rad_net2.program import Place, Program, Ready, kernels
+from training.models.rad_net2.program import MOST_TAPS, MOST_WIDTH, Place, Program, Ready, kernels
 from training.models.rad_net2.temporal import NORM_FLOOR
 from training.spectral import POWER_FLOOR
 
@@ -27,8 +27,8 @@ from training.spectral import POWER_FLOOR
 def whole_frame(
     repairing: FrameRepairing, denoising: FrameDenoising | None, bins: int, silence: float, dtype: torch.dtype
 ) -> Ready | None:
-    """Both stages as steps that can be run: [bins, 2] in and out; None where there is no C++ compiler."""
-    run = kernels(dtype)
+    """Both stages as steps that can be run: [bins, 2] in and out; None without a C++ compiler, or for wider layers."""
+    run = kernels(dtype) if _fits(repairing, denoising) else None
     if run is None:
         return None
     p = Program(dtype)
@@ -42,6 +42,14 @@ def whole_frame(
         low = out.at_rows(0, bins - 1)
         p.scaled(denoised(p, denoising, low), loud, low)
     return p.ready(run, x, out)
+
+
+def _fits(repairing: FrameRepairing, denoising: FrameDenoising | None) -> bool:
+    """Whether `kernels.cpp` has such long convolutions and such wide attention."""
+    coders = [] if denoising is None else [denoising.encoder, denoising.decoder]
+    widths = [coder.attention.width for coder in coders if coder.attention is not None]
+    taps = [len(layer.ages) + 1 for stack in repairing.stacks for layer in stack.layers]
+    return max(widths, default=0) <= MOST_WIDTH and max(taps, default=0) <= MOST_TAPS
 
 
 def repaired(p: Program, net: FrameRepairing, x: Place) -> Place:

@@ -6,6 +6,7 @@ too, so nothing is copied for them. `compiled.py` writes the steps of RaD-Net 2.
 """
 
 import ctypes
+import logging
 import shutil
 import subprocess
 import tempfile
@@ -18,6 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+log = logging.getLogger(__name__)
 
 VECTOR_BYTES = 64
 """Of a vector of `kernels.cpp`."""
@@ -289,15 +292,17 @@ class Ready:
 def kernels(dtype: torch.dtype) -> Callable[..., None] | None:
     """`run_steps` of `kernels.cpp`, compiled for this processor and for numbers of this kind.
 
-    None where no C++ compiler is found, or it does not succeed.
+    None where no C++ compiler is found, or it does not succeed, and for other kinds of numbers.
     """
     compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
-    if compiler is None:
+    if compiler is None or dtype not in NUMBERS:
         return None
     with tempfile.TemporaryDirectory() as folder:
         made, source = Path(folder) / "kernels.so", Path(__file__).with_name("kernels.cpp")
         command = [compiler, *OPTIONS, f"-DNUMBER={NUMBERS[dtype]}", str(source), "-o", str(made)]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
+        outcome = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if outcome.returncode:
+            log.warning("%s did not compile; frames take PyTorch's operations instead: %s", source, outcome.stderr)
             return None
         run: Any = ctypes.CDLL(str(made)).run_steps
     run.argtypes = [ctypes.c_void_p, ctypes.c_int64, *[ctypes.c_void_p] * 4, ctypes.c_int64]

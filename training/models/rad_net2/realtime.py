@@ -83,6 +83,7 @@ class FrameByFrame:
                 FrameRepairing(repairing, widths, places),
                 None if denoising is None else FrameDenoising(denoising, widths[0] - 1, places),
             )
+            compiled = compiled and stft.window.device.type == "cpu"
             self.compiled = whole_frame(*parts, widths[0], silence, stft.window.dtype) if compiled else None
         self.parts = parts if self.compiled is None else None
         self.places = places
