@@ -5,7 +5,8 @@ import hashlib
 from components.notify import Begun
 from components.rayjob import kfp_run
 from components.simulate import chosen
-from pipelines.run import Request, checked
+from pipelines.request import Request
+from pipelines.run import checked
 from simulation.schema import canonical_json
 from training.tracking import Tracking
 

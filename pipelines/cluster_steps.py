@@ -25,21 +25,12 @@ def begin(
     reason: str,
 ) -> str:
     """Look at the request and at its data; returns the logical key of the run."""
+    asked = dict(locals())  # the parameters: those of a request, and two of its circumstances
     from pipelines.begin import begun
-    from pipelines.run import Request
+    from pipelines.request import Request
 
-    request = Request(
-        scenario=scenario,
-        recipes=tuple(recipes),
-        distil=distil,
-        gate_corpus=gate_corpus,
-        use=use,
-        policy=policy,
-        hours=hours,
-        seed=seed,
-        again=again,
-    )
-    return begun(request, store, reason)
+    store, reason = asked.pop("store"), asked.pop("reason")
+    return begun(Request.parse(asked, "the request"), store, reason)
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

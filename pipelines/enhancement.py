@@ -16,6 +16,7 @@ from kfp import dsl
 
 from components.steps import distil as distil_step
 from components.steps import evaluate, promote, simulate, train
+from pipelines.request import RECIPES
 
 
 @dsl.pipeline(name="train-each")
@@ -30,7 +31,7 @@ def train_each(recipes: List[str], corpus: str, store: str, run_key: str, again:
 @dsl.pipeline(name="retrain", description="Simulate, train, distil, evaluate, gate, promote.")
 def retrain(
     scenario: str = "sample",
-    recipes: List[str] = ["dm_smoke", "gru_smoke"],  # noqa: UP006, B006  a default that kfp writes into the YAML
+    recipes: List[str] = list(RECIPES),  # noqa: UP006, B006  a default that kfp writes into the YAML
     distil: str = "",
     gate_corpus: str = "",
     use: str = "denoise-16k",

@@ -5,7 +5,6 @@ stages mark for a person are shown.
 """
 
 import contextlib
-import hashlib
 import io
 import logging
 import os
@@ -22,35 +21,17 @@ from components.evaluate import pinned
 from components.simulate import chosen
 from components.specs import is_address
 from components.train import named_recipe
+from pipelines.request import Request
 from serving.policy import policy_for
 from simulation import storage
 from simulation.cluster import cluster
 from simulation.errors import BadSetting, NotThere, UnmuffleError
 from simulation.folder import writing
 from simulation.home import Home
-from simulation.schema import Schema, canonical_json
 from training.registry import known_use
 from training.tracking import Tracking
 
 LOG = "pipeline.log"
-
-
-class Request(Schema):
-    """What a person asks of one run: the parameters of `retrain` that identify it."""
-
-    scenario: str
-    recipes: tuple[str, ...]
-    distil: str = ""
-    gate_corpus: str = ""
-    use: str
-    policy: str = ""
-    hours: float = 0.0
-    seed: int = 0
-    again: int = 0
-
-    def key(self) -> str:
-        """Logical key of the run: asking for the same thing twice continues the same MLflow run."""
-        return hashlib.sha256(canonical_json(self.model_dump(mode="json"))).hexdigest()[:16]
 
 
 def run_here(
@@ -112,7 +93,8 @@ def checked(request: Request) -> Request:
     if request.distil:
         check_pair(request.distil, request.recipes, request.use)
         teachers, student = pair_of(request.distil)
-        request = request.model_copy(update={"distil": f"{','.join(teachers)}:{_full(student)}"})
+        named = (_full(teacher) if teacher in request.recipes else teacher for teacher in teachers)
+        request = request.model_copy(update={"distil": f"{','.join(named)}:{_full(student)}"})
     for name in request.recipes:
         recipe = named_recipe(name)
         if recipe.use != request.use:

@@ -11,12 +11,13 @@ from kfp import dsl
 from components.steps import evaluate, simulate
 from pipelines.cluster_steps import begin, notify
 from pipelines.enhancement import retrain as whole
+from pipelines.request import RECIPES
 
 
 @dsl.pipeline(name="retrain", description="Simulate, train, distil, evaluate, gate, promote; then tell.")
 def retrain(
     scenario: str = "sample",
-    recipes: List[str] = ["dm_smoke", "gru_smoke"],  # noqa: UP006, B006  a default that kfp writes into the YAML
+    recipes: List[str] = list(RECIPES),  # noqa: UP006, B006  a default that kfp writes into the YAML
     distil: str = "",
     gate_corpus: str = "",
     use: str = "denoise-16k",
@@ -31,37 +32,13 @@ def retrain(
 
     Equal data and settings have an equal key, so a schedule that finds nothing new is answered from results.
     """
+    asked = {name: value for name, value in locals().items() if name != "reason"}
     told = notify(store=store)
-    told.set_caching_options(False)
     with dsl.ExitHandler(told):
-        key = begin(
-            scenario=scenario,
-            recipes=recipes,
-            distil=distil,
-            gate_corpus=gate_corpus,
-            use=use,
-            policy=policy,
-            hours=hours,
-            seed=seed,
-            store=store,
-            again=again,
-            reason=reason,
-        )
-        key.set_caching_options(False)
-        run = whole(
-            scenario=scenario,
-            recipes=recipes,
-            distil=distil,
-            gate_corpus=gate_corpus,
-            use=use,
-            policy=policy,
-            hours=hours,
-            seed=seed,
-            store=store,
-            run_key=key.output,
-            again=again,
-        )
-        run.set_caching_options(False)
+        key = begin(**asked, reason=reason)
+        run = whole(**asked, run_key=key.output)
+    for step in (told, key, run):
+        step.set_caching_options(False)
 
 
 @dsl.pipeline(name="simulate-only", description="Build the corpora of a scenario.")

@@ -14,7 +14,8 @@ from typing import Literal, Protocol
 
 from pipelines.begin import data_digest, key_of
 from pipelines.kubeflow import KubeflowProblem, RunState
-from pipelines.run import Request, checked
+from pipelines.request import Request
+from pipelines.run import checked
 from simulation import storage
 from simulation.errors import NothingNew, NotThere
 from simulation.schema import Schema

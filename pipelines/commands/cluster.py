@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pipelines.commands.options import HoursOption, Json, PolicyOption, SeedOption, StoreOption, UseOption, store_at
-from pipelines.commands.pipeline import RECIPES
+from pipelines.commands.asking import asking
+from pipelines.commands.options import Json, StoreOption, store_at
 from pipelines.commands.telling import say, tell
+from pipelines.request import Request
 from simulation.errors import BadSetting, NothingNew
 
 IMAGE = "UNMUFFLE_IMAGE"
@@ -17,23 +18,11 @@ IMAGE = "UNMUFFLE_IMAGE"
 HostOption = Annotated[str, typer.Option("--host", help="Address of KFP's API. Default: UNMUFFLE_KFP_HOST.")]
 NamespaceOption = Annotated[str, typer.Option("--namespace", help="Of a multi-user Kubeflow: the profile's.")]
 ImageOption = Annotated[str, typer.Option("--image", help="REF@sha256:... of every task. Default: UNMUFFLE_IMAGE.")]
-ScenarioOption = Annotated[str, typer.Option("--scenario", help="A name, or the address of one as JSON in the store.")]
-RecipesOption = Annotated[str, typer.Option("--recipes", help="Recipes to train, comma-separated.")]
-DistilOption = Annotated[str, typer.Option("--distil", help="TEACHER:STUDENT, as for `unmuffle run`.")]
-GateOption = Annotated[str, typer.Option("--gate-corpus", help="<address>#<digest>. Default: the use's pinned one.")]
-AgainOption = Annotated[int, typer.Option("--again", min=0, help="Train once more, with a seed higher by this.")]
 
 
+@asking()
 def submit(
-    scenario: ScenarioOption = "sample",
-    recipes: RecipesOption = RECIPES,
-    distil: DistilOption = "",
-    gate_corpus: GateOption = "",
-    use: UseOption = "denoise-16k",
-    policy: PolicyOption = "",
-    hours: HoursOption = 0.0,
-    seed: SeedOption = 0,
-    again: AgainOption = 0,
+    request: Request,
     store: StoreOption = "",
     image: ImageOption = "",
     host: HostOption = "",
@@ -41,7 +30,6 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Start one run of the whole pipeline on Kubeflow, whatever was run before."""
-    request = _request(scenario, recipes, distil, gate_corpus, use, policy, hours, seed, again)
     from pipelines.compile import compiled
     from pipelines.kubeflow import Kubeflow
 
@@ -51,17 +39,11 @@ def submit(
     tell({"run": run.run_id, "state": run.state}, as_json, f"{run.run_id} {run.state.lower()}")
 
 
+@asking("again")
 def schedule(
+    request: Request,
     name: Annotated[str, typer.Argument(help="Of the schedule; asking for the same name again replaces it.")],
     cron: Annotated[str, typer.Option(help="Minute, hour, day, month, weekday: '0 3 * * 1' is Mondays at three.")] = "",
-    scenario: ScenarioOption = "sample",
-    recipes: RecipesOption = RECIPES,
-    distil: DistilOption = "",
-    gate_corpus: GateOption = "",
-    use: UseOption = "denoise-16k",
-    policy: PolicyOption = "",
-    hours: HoursOption = 0.0,
-    seed: SeedOption = 0,
     store: StoreOption = "",
     image: ImageOption = "",
     recreate: Annotated[
@@ -83,24 +65,16 @@ def schedule(
         raise BadSetting("Say when: --cron '0 3 * * 1' is Mondays at three.")
     from pipelines.compile import compiled
 
-    request = _request(scenario, recipes, distil, gate_corpus, use, policy, hours, seed, 0)
     text = compiled(_image(image))
     server = Kubeflow.connect(host, namespace)
     made = server.schedule("retrain", text, name, cron, parameters(request, store_at(store), "schedule"), recreate)
     tell(made.__dict__, as_json, f"{made.name}: {made.cron} ({made.recurring_id})")
 
 
+@asking()
 def trigger(
+    request: Request,
     reason: Annotated[str, typer.Argument(help="manual, new-data or drift: kept with the run.")] = "manual",
-    scenario: ScenarioOption = "sample",
-    recipes: RecipesOption = RECIPES,
-    distil: DistilOption = "",
-    gate_corpus: GateOption = "",
-    use: UseOption = "denoise-16k",
-    policy: PolicyOption = "",
-    hours: HoursOption = 0.0,
-    seed: SeedOption = 0,
-    again: AgainOption = 0,
     store: StoreOption = "",
     image: ImageOption = "",
     quiet: Annotated[bool, typer.Option("--if-new", help="Nothing new is no error: for a CronJob.")] = False,
@@ -108,13 +82,17 @@ def trigger(
     namespace: NamespaceOption = "",
     as_json: Json = False,
 ) -> None:
-    """Start a run unless these data were trained on with these settings, or are being."""
-    from pipelines.compile import compiled
-    from pipelines.kubeflow import Kubeflow
-    from pipelines.run import Request
-    from pipelines.trigger import request_training
+    """Start a run unless these data were trained on with these settings, or are being.
 
-    request = _request(scenario, recipes, distil, gate_corpus, use, policy, hours, seed, again)
+    For drift: only where what is asked of the service has left what its champion was trained on; the run is over the
+    scenario with other shares of its cases, which come nearer to the requests.
+    """
+    from pipelines.compile import compiled
+    from pipelines.drift import answering_drift
+    from pipelines.kubeflow import Kubeflow
+    from pipelines.trigger import request_training
+    from training.tracking import Tracking
+
     text, address = compiled(_image(image)), store_at(store)
     server = Kubeflow.connect(host, namespace)
     known = _reason(reason)
@@ -123,6 +101,8 @@ def trigger(
         return server.submit("retrain", text, name, parameters(checked, address, known))
 
     try:
+        if known == "drift":
+            request = answering_drift(request, address, Tracking())
         run = request_training(request, address, known, server, start)
     except NothingNew as nothing:
         if not quiet:
@@ -163,36 +143,9 @@ def compile_pipeline(
     typer.echo(str(out))
 
 
-def parameters(request: Any, store: str, reason: str) -> dict[str, Any]:
+def parameters(request: Request, store: str, reason: str) -> dict[str, Any]:
     """What a run of `retrain` is told."""
     return request.model_dump(mode="json") | {"store": store, "reason": reason}
-
-
-def _request(
-    scenario: str,
-    recipes: str,
-    distil: str,
-    gate_corpus: str,
-    use: str,
-    policy: str,
-    hours: float,
-    seed: int,
-    again: int,
-) -> Any:
-    from pipelines.run import Request
-
-    names = tuple(name.strip() for name in recipes.split(",") if name.strip())
-    return Request(
-        scenario=scenario,
-        recipes=names,
-        distil=distil,
-        gate_corpus=gate_corpus,
-        use=use,
-        policy=policy,
-        hours=hours,
-        seed=seed,
-        again=again,
-    )
 
 
 def _image(image: str) -> str:

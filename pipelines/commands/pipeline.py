@@ -6,48 +6,27 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.options import HoursOption, Json, PolicyOption, SeedOption, StoreOption, UseOption, store_at
+from pipelines.commands.asking import asking
+from pipelines.commands.options import Json, StoreOption, store_at
 from pipelines.commands.telling import say, tell
+from pipelines.request import Request
 from simulation.errors import BadSetting
 
-RECIPES = "dm_smoke,gru_smoke"
-"""What is trained where nobody says."""
 
-
+@asking("again")
 def run(
-    scenario: Annotated[str, typer.Option(help="Scenario to simulate (see `unmuffle scenarios`).")] = "sample",
-    recipes: Annotated[str, typer.Option(help="Recipes to train, comma-separated (see `unmuffle recipes`).")] = RECIPES,
-    distil: Annotated[
-        str, typer.Option(help="TEACHER:STUDENT, as for `unmuffle distil`; a teacher may be one of the recipes.")
-    ] = "",
-    gate_corpus: Annotated[
-        str, typer.Option(help="<address>#<digest> to gate on. Default: the use's pinned one.")
-    ] = "",
-    use: UseOption = "denoise-16k",
-    policy: PolicyOption = "",
-    hours: HoursOption = 0.0,
-    seed: SeedOption = 0,
+    request: Request,
     store: StoreOption = "",
     again: Annotated[bool, typer.Option("--again", help="Train new versions, with the next seed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run the whole pipeline here: simulate, train each recipe, evaluate, gate, promote."""
-    say(f"run: looking up {scenario}, {recipes} and the gate of {use}")  # seconds of imports before the next word
-    from pipelines.run import Request, run_here
+    recipes = ", ".join(request.recipes)
+    say(f"run: looking up {request.scenario}, {recipes} and the gate of {request.use}")  # seconds of imports follow
+    from pipelines.run import run_here
     from pipelines.summary import outcome
     from simulation.home import Home
 
-    names = tuple(name.strip() for name in recipes.split(",") if name.strip())
-    request = Request(
-        scenario=scenario,
-        recipes=names,
-        distil=distil,
-        gate_corpus=gate_corpus,
-        use=use,
-        policy=policy,
-        hours=hours,
-        seed=seed,
-    )
     show = partial(print, file=sys.stderr, flush=True)  # this very stream: during the run, sys.stderr is a log file
     run_here(
         request, Home.current(), store_at(store), show, lambda address: tell(outcome(address), as_json), again=again

@@ -9,7 +9,7 @@ from components.notify import Begun
 from components.rayjob import LAUNCHED_BY
 from pipelines import begin
 from pipelines.begin import begun, key_of
-from pipelines.run import Request
+from pipelines.request import Request
 from simulation import storage
 
 REQUEST = Request(scenario="sample", recipes=("gru_smoke",), use="denoise-16k")

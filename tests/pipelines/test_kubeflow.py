@@ -8,7 +8,7 @@ import pytest
 
 from pipelines import trigger
 from pipelines.kubeflow import Kubeflow, KubeflowProblem, six_fields
-from pipelines.run import Request
+from pipelines.request import Request
 from pipelines.trigger import request_training
 from simulation import storage
 from simulation.errors import BadSetting, NothingNew

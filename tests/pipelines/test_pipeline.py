@@ -11,6 +11,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 
 from components.compute import IMAGE
 from pipelines.compile import PIPELINES, compiled, faults
+from pipelines.request import Request
 from simulation.errors import BadSetting
 
 GOLDEN = Path(__file__).parent / "retrain.golden.yaml"
@@ -122,3 +123,12 @@ def test_an_image_without_a_digest_is_refused(image: str) -> None:
 def test_no_result_is_taken_from_kfps_cache(texts: dict[str, str], pipeline: str) -> None:
     """KFP's cache cannot see the store: every task asks it for its own result instead."""
     assert "enableCache" not in texts[pipeline]
+
+
+def test_every_parameter_of_a_request_reaches_the_cluster(texts: dict[str, str]) -> None:
+    """A field that was added to a request and forgotten in a pipeline would be left at its default in silence."""
+    spec, _ = documents(texts["retrain"])
+    asked = {*Request.model_fields, "store"}
+    assert set(spec["root"]["inputDefinitions"]["parameters"]) == asked | {"reason"}
+    assert set(spec["components"]["comp-begin"]["inputDefinitions"]["parameters"]) == asked | {"reason"}
+    assert set(spec["components"]["comp-retrain"]["inputDefinitions"]["parameters"]) == asked | {"run_key"}

@@ -8,7 +8,8 @@ import pytest
 from components import stage
 from components.compute import MARK
 from pipelines import run
-from pipelines.run import Request, run_here
+from pipelines.request import Request
+from pipelines.run import run_here
 from serving.policy import POLICIES
 from simulation import storage
 from simulation.errors import StorageError, UnknownName, UnmuffleError
