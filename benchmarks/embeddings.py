@@ -64,16 +64,18 @@ class Mixture(NamedTuple):
 def main() -> int:
     """Print the table; 1 where stored embeddings save less than the factor asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("networks", nargs="*", choices=[*recipes(), []], default=list(recipes()), help="which ones")
+    parser.add_argument("networks", nargs="*", help=f"of {', '.join(recipes())}; all without one")
     parser.add_argument("--turns", type=int, default=TURNS, help="that count, behind the one that warms up")
     parser.add_argument("--least", type=float, default=3.0, help="the factor asked for, of the narrow network")
     parser.add_argument("--json", type=Path, help="a file for the figures")
     arguments = parser.parse_args()
+    if unknown := set(arguments.networks) - set(recipes()):
+        parser.error(f"found {', '.join(sorted(unknown))}; expected some of {', '.join(recipes())}")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder).as_uri()
         filling = filled(recipes()["narrow"], store)
-        found = {name: measured(recipes()[name], store, arguments.turns) for name in arguments.networks}
+        found = {name: measured(recipes()[name], store, arguments.turns) for name in arguments.networks or recipes()}
     print(f"\nTo store an hour of audio: {filling['core_s']:.0f} core-seconds, {filling['mb']:.0f} MB.\n")
     print("| network around WavLM base | each time, core-s a step | stored, core-s a step | faster |")
     print("| --- | --: | --: | --: |")
