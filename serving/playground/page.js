@@ -4,7 +4,7 @@ import { columns, integers, levels, paint, scroll, top, wav } from "./sound.js";
 
 const at = (id) => document.getElementById(id);
 const sound = new AudioContext();
-const here = { before: null, after: null, playing: null, offset: 0, pictures: {}, models: [] };
+const here = { turn: 0, before: null, after: null, playing: null, offset: 0, pictures: {}, models: [] };
 
 const TIERS = { full: "as trained", fast: "few steps", predictive: "no steps, predictive only" };
 
@@ -34,6 +34,7 @@ async function ask(path, options = {}) {
 // ---- a recording, before and after ----------------------------------------------------------------------------------
 
 async function enhance(blob, name) {
+  const turn = ++here.turn;  // of several that are under way, the latest is shown
   stop();
   say(`Enhancing ${name} …`);
   try {
@@ -42,10 +43,13 @@ async function enhance(blob, name) {
     const answer = await ask(`v1/enhance?${wishes()}`, { method: "POST", body: blob, headers: { Accept: "audio/wav" } });
     const enhanced = await answer.blob();
     const took = (performance.now() - began) / 1000;
-    Object.assign(here, { before, after: await decoded(enhanced), offset: 0 });
+    const after = await decoded(enhanced);
+    if (turn !== here.turn) return;
+    stop();
+    Object.assign(here, { before, after, offset: 0 });
     show(enhanced, name, took, answer.headers.get("X-Unmuffle-Version") ?? "a version without a name");
   } catch (problem) {
-    say(problem.message, true);
+    if (turn === here.turn) say(problem.message, true);
   }
 }
 
@@ -190,6 +194,7 @@ async function record() {
   }
   stop();
   const frames = [];
+  at("record").disabled = true;  // until the microphone is there: a second one would never be let go
   try {
     recording = { frames, end: await microphone((frame) => {
       frames.push(frame);
@@ -199,6 +204,8 @@ async function record() {
     say("Recording. Press Stop when you are done.");
   } catch (problem) {
     say(problem.message, true);
+  } finally {
+    at("record").disabled = false;
   }
 }
 
@@ -326,11 +333,11 @@ let live = null;
 async function begin(source, button) {
   if (live) return live.stop();
   stop();
-  await sound.resume();
   const one = new Live();
   const words = button.textContent;
   let cease = () => {};
   live = { stop: () => { cease(); one.end(); } };
+  sound.resume();
   button.textContent = "Stop";
   at("live-picture").hidden = false;
   say("Connecting …", false, "live-status");

@@ -1,6 +1,7 @@
-"""Routes of the page: four files that are shipped with it, and the scores of the version that answers."""
+"""Routes of the page: its files, and the scores of the version that answers."""
 
 import asyncio
+from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
@@ -57,4 +58,9 @@ async def scores(request: Request, service: This) -> Scores:
 def _file(name: str) -> Response:
     if name not in MEDIA_TYPES:
         raise HTTPException(404, "Not Found")
-    return Response((HERE / name).read_bytes(), media_type=MEDIA_TYPES[name], headers=HEADERS)
+    return Response(_content(name), media_type=MEDIA_TYPES[name], headers=HEADERS)
+
+
+@cache
+def _content(name: str) -> bytes:
+    return (HERE / name).read_bytes()

@@ -26,6 +26,7 @@ from training.scorecard import REFERENCE, MetricNote, Score, Scorecard
 from training.slices import OVERALL
 
 RATE, SECONDS = 16_000, 1.5
+LIVE_STATUS = "document.getElementById('live-status').textContent"
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +99,20 @@ def test_the_scores_of_a_version_that_no_gate_promoted_are_not_there(
 
 
 @pytest.fixture(scope="module")
-def tab(here: str, card: Scores, new_tab: Callable[[], Any]) -> Any:
+def tab(here: str, card: Scores, new_tab: Callable[..., Any]) -> Any:
     """The page in a browser, with who answers on it."""
-    opened = new_tab()
+    return opened(here, new_tab)
+
+
+def opened(here: str, new_tab: Callable[..., Any], *flags: str) -> Any:
+    """The page in a browser that was started with these flags."""
+    page = new_tab(*flags)
     for domain in ("Page", "Runtime", "Log", "Network", "DOM"):
-        opened.call(f"{domain}.enable")
-    opened.call("Page.navigate", url=here)
-    opened.wait("document.readyState === 'complete' && location.protocol === 'http:'")
-    opened.wait("document.querySelector('#scores table') !== null")
-    return opened
+        page.call(f"{domain}.enable")
+    page.call("Page.navigate", url=here)
+    page.wait("document.readyState === 'complete' && location.protocol === 'http:'")
+    page.wait("document.querySelector('#scores table') !== null")
+    return page
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +128,19 @@ def choose(tab: Any, path: Path) -> None:
     tab.js("document.getElementById('status').textContent = ''")
     tab.call("DOM.setFileInputFiles", files=[str(path)], nodeId=node["nodeId"])
     tab.wait("/^Done/.test(document.getElementById('status').textContent)", 60)
+
+
+def painted(tab: Any, side: str) -> float:
+    """Mean brightness of a picture."""
+    return float(
+        tab.js(
+            f"""(() => {{
+              const canvas = document.getElementById('{side}');
+              const {{ data }} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+              return data.reduce((sum, value) => sum + value, 0) / data.length;
+            }})()"""
+        )
+    )
 
 
 def text(tab: Any, name: str) -> str:
@@ -148,16 +167,7 @@ def test_a_file_comes_back_enhanced_and_can_be_saved(heard: Any, here: str, reco
         time.sleep(0.05)  # the browser names the file before it has written it
     assert hashlib.sha256(saved.read_bytes()).hexdigest() == hashlib.sha256(answer).hexdigest()
     assert len(soundfile.read(io.BytesIO(answer))[0]) == round(SECONDS * RATE)
-    before, after = (
-        heard.js(
-            f"""(() => {{
-              const canvas = document.getElementById('{side}');
-              const {{ data }} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-              return data.reduce((sum, value) => sum + value, 0) / data.length;
-            }})()"""
-        )
-        for side in ("before", "after")
-    )
+    before, after = painted(heard, "before"), painted(heard, "after")
     assert before > 70 and after > 70 and before != after
     assert re.search(r"0 to (8|4) kHz", text(heard, "scale"))
 
@@ -169,6 +179,19 @@ def test_the_service_is_asked_for_what_was_chosen(heard: Any, recording: Path) -
     choose(heard, recording)
     heard.js("document.getElementById('most').value = ''; document.getElementById('contrast').click()")
     assert heard.requests[-1].endswith("/v1/enhance?max_suppression_db=20&contrast=true")
+
+
+def test_a_button_that_is_pressed_twice_opens_one_microphone(tab: Any) -> None:
+    """While the browser still asks its owner, nothing more is opened; afterwards the button can be pressed again."""
+    tab.js(
+        """window.asked = []; window.ask = navigator.mediaDevices.getUserMedia;
+           navigator.mediaDevices.getUserMedia = () => new Promise((_, refuse) => window.asked.push(refuse)); 0"""
+    )
+    tab.js("document.getElementById('record').click(); document.getElementById('record').click()")
+    assert tab.js("window.asked.length") == 1 and tab.js("document.getElementById('record').disabled")
+    tab.js("window.asked[0](new Error('not now')); navigator.mediaDevices.getUserMedia = window.ask")
+    tab.wait("/not now/.test(document.getElementById('status').textContent)")
+    assert not tab.js("document.getElementById('record').disabled")
 
 
 def test_before_and_after_play_in_sync_and_the_toggle_switches_between_them(heard: Any) -> None:
@@ -203,6 +226,27 @@ def test_a_file_that_is_no_audio_is_refused_in_words(tab: Any, tmp_path: Path) -
     tab.call("DOM.setFileInputFiles", files=[str(tmp_path / "text.wav")], nodeId=node["nodeId"])
     tab.wait("document.getElementById('status').classList.contains('problem')")
     assert "cannot read this file" in text(tab, "status")
+
+
+@pytest.mark.long
+def test_somebody_speaks_into_the_microphone(
+    here: str, card: Scores, new_tab: Callable[..., Any], recording: Path
+) -> None:
+    """Chromium's fake device says the recording again and again: it comes back enhanced and painted; then live."""
+    device = f"--use-file-for-fake-audio-capture={recording}"
+    tab = opened(here, new_tab, "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", device)
+    tab.js("document.getElementById('record').click()")
+    tab.wait("/^Recording: [2-9]/.test(document.getElementById('status').textContent)", 60)
+    tab.js("document.getElementById('record').click()")
+    tab.wait("/^Done/.test(document.getElementById('status').textContent)", 60)
+    assert painted(tab, "before") > 70 and painted(tab, "after") > 70
+    tab.js("document.getElementById('live').click()")
+    tab.wait(f"/^denoise-16k.1 answers: [1-9][0-9.]* s came back/.test({LIVE_STATUS})", 60)
+    tab.js("document.getElementById('live').click()")
+    tab.wait(f"/^Done/.test({LIVE_STATUS})", 60)
+    told = re.search(r"([\d.]+) s in, ([\d.]+) s out", text(tab, "live-status"))
+    assert told and told[1] == told[2] and float(told[1]) >= 1.0
+    assert tab.complaints == []
 
 
 @pytest.mark.parametrize("width", [360, 1280])
