@@ -203,11 +203,11 @@ class Tab:
             self.requests.append(facts["request"]["url"])
 
 
-def browse(chromium: str, folder: Path) -> Iterator[Tab]:
-    """A browser of its own with one empty tab; ends with the generator."""
+def browse(chromium: str, folder: Path, *flags: str) -> Iterator[Tab]:
+    """A browser of its own with one empty tab, started with `flags` as well; ends with the generator."""
     options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
                "--autoplay-policy=no-user-gesture-required", "--mute-audio", "--remote-debugging-port=0")  # fmt: skip
-    command = [chromium, *options, f"--user-data-dir={folder}", "about:blank"]
+    command = [chromium, *options, *flags, f"--user-data-dir={folder}", "about:blank"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         port = folder / "DevToolsActivePort"
@@ -225,11 +225,13 @@ def browse(chromium: str, folder: Path) -> Iterator[Tab]:
 
 
 @pytest.fixture(scope="module")
-def new_tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Tab]]:
-    """`new_tab()`: a browser of its own with one empty tab; skips where there is no Chromium to open pages in."""
+def new_tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Tab]]:
+    """`new_tab(*flags)`: a browser of its own with one empty tab; skips where there is no Chromium to open pages in."""
     pytest.importorskip("websockets.sync.client", reason="the DevTools protocol needs the package websockets")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
         pytest.skip("no chromium here: the page cannot be opened in a browser")
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(contextmanager(browse)(chromium, tmp_path_factory.mktemp("profile")))
+        yield lambda *flags: stack.enter_context(
+            contextmanager(browse)(chromium, tmp_path_factory.mktemp("profile"), *flags)
+        )
