@@ -38,9 +38,8 @@ test-stack: $(READY)    ## the whole pipeline on PostgreSQL, MLflow, S3 and two 
 test-mutations: $(READY)   ## plants each listed fault and names the test that catches it
 	$(BIN)/python tests/mutations.py
 
-bench-embeddings: $(READY)   ## a step of BSP-MPNet with embeddings computed each time, and stored; ways of fine-tuning
+bench-embeddings: $(READY)   ## a step of BSP-MPNet with embeddings computed each time, and with those from the store
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.embeddings
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.fine_tuning
 
 bench-distillation: $(READY)   ## five seeds with a teacher and without: features, SI-SDR, time saved
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.distillation
