@@ -1453,7 +1453,7 @@ FAULTS = (
     ),
     Fault(
         "a full budget with a schedule of its own",
-        "training/cookbook.py",
+        "training/cookbook_mp_senet.py",
         "decay_steps=EPOCH_STEPS",
         "decay_steps=1000",
         "tests/training/test_cookbook.py::test_a_full_recipe_has_the_published_training",

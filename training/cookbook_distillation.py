@@ -6,14 +6,13 @@ TEACHER:RECIPE` fills it in. None of these trainings is published.
 
 from collections.abc import Callable
 
+from training.cookbook_diffusion import EPOCH_STEPS, gp_unified
+from training.cookbook_mp_senet import mp_senet
 from training.models import CausalReNet, GpUnified, GruMask, ReNet
 from training.models.gp_unified import Sampling
 from training.objectives import Diffusion, Regression, Spectral, Taught
 from training.objectives.distillation import Distillation
 from training.recipe import Recipe
-
-EPOCH_STEPS = 2893
-"""Batches of 4 in the 11,572 utterances of VoiceBank+DEMAND."""
 
 TO_BE_NAMED = ""
 """Stands for the address of a version that another recipe makes."""
@@ -28,13 +27,10 @@ NARROW = {
     "glu_width": 8,
     "dense_depth": 2,
 }
-"""A RENet for minutes on one core."""
+"""A RENet for minutes on one core or two."""
 
 BANDS = 25
 """Means over bins, before features are compared."""
-
-GP_EPOCH_STEPS = 11_572 // 8
-"""Steps of 8 in an epoch of VoiceBank-DEMAND."""
 
 
 # ---- full budgets ---------------------------------------------------------------------------------------------------
@@ -45,21 +41,14 @@ def renet_causal() -> Recipe:
 
     The distances of RENet's denoising without its judges; optimiser, rate, batches and pieces are those of that line.
     """
-    return Recipe(
-        name="renet_causal",
-        network="renet_causal",
-        model=CausalReNet.Config(magnitude_channels=32, magnitude_head=8),
-        objective=Spectral.Config(),
-        steps=400 * EPOCH_STEPS,
-        batch_size=4,
-        segment_s=2.0,
-        learning_rate=5e-4,
-        schedule="exponential",
-        decay=0.99,
-        decay_steps=EPOCH_STEPS,
-        log_every=100,
-        validate_every=5000,
-        checkpoint_every=5000,
+    return mp_senet().model_copy(
+        update={
+            "name": "renet_causal",
+            "network": "renet_causal",
+            "model": CausalReNet.Config(magnitude_channels=32, magnitude_head=8),
+            "objective": Spectral.Config(),
+            "clip_norm": 5.0,
+        }
     )
 
 
@@ -80,29 +69,19 @@ def gp_unified_one_step(teacher: str = TO_BE_NAMED) -> Recipe:
     what the sampler says is compared as waveforms. Lessons are kept: one costs as many calls as the sampler has steps.
     """
     predictive = GpUnified.Config(sampling=Sampling(mode="predictive", predictive_noise=False))
-    return Recipe(
-        name="gp_unified_one_step",
-        network="gp_unified",
-        model=predictive,
-        begins_with=teacher,
-        objective=Taught.Config(
-            alone=Diffusion.Config(),
-            measure=Regression.Config(si_sdr=0.02),
-            distillation=Distillation.Config(teacher=teacher, features=0.0, output=1000.0, lessons="kept"),
-        ),
-        steps=20 * GP_EPOCH_STEPS,
-        batch_size=8,
-        segment_s=2.04,
-        learning_rate=1e-5,
-        schedule="constant",
-        betas=(0.9, 0.999),
-        weight_decay=0.0,
-        clip_norm=1e9,
-        ema_decay=0.999,
-        log_every=100,
-        validate_every=GP_EPOCH_STEPS,
-        validation_items=20,
-        checkpoint_every=GP_EPOCH_STEPS,
+    return gp_unified().model_copy(
+        update={
+            "name": "gp_unified_one_step",
+            "model": predictive,
+            "begins_with": teacher,
+            "objective": Taught.Config(
+                alone=Diffusion.Config(),
+                measure=Regression.Config(si_sdr=0.02),
+                distillation=Distillation.Config(teacher=teacher, features=0.0, output=1000.0, lessons="kept"),
+            ),
+            "steps": 20 * EPOCH_STEPS,
+            "learning_rate": 1e-5,
+        }
     )
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from training.cookbook import EPOCH_STEPS, RECIPES, recipe
+from training.cookbook import RECIPES, recipe
+from training.cookbook_mp_senet import EPOCH_STEPS
 from training.counting import parameters
 from training.objectives import MODEL, Adversarial
 
