@@ -8,11 +8,9 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from simulation import storage
 from simulation.degradations.base import Mixture
+from simulation.rows import Around
 
 if TYPE_CHECKING:
     from simulation.corpus import Corpus
@@ -47,40 +45,15 @@ class Stretch:
         return part.data[first : first + size]
 
 
-class Nearby:
+class Nearby(Around):
     """A corpus that keeps the last `kept` stretches; otherwise as the corpus. For any number of threads."""
 
-    renders = False
+    corpus: "Corpus"
 
     def __init__(self, corpus: "Corpus", kept: int) -> None:
         self.corpus, self.kept = corpus, kept
         self._lock = threading.Lock()
         self._stretches: OrderedDict[int, Stretch] = OrderedDict()
-
-    @property
-    def sample_rate(self) -> int:
-        """In Hz."""
-        return self.corpus.sample_rate
-
-    @property
-    def rows(self) -> int:
-        """Rows drawn."""
-        return self.corpus.rows
-
-    @property
-    def most_quarantined(self) -> int:
-        """How many of them may be in quarantine."""
-        return self.corpus.most_quarantined
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Samples of each row."""
-        return self.corpus.lengths
-
-    @property
-    def stretch(self) -> int:
-        """Rows that are fetched together."""
-        return self.corpus.stretch
 
     def row(self, number: int) -> tuple[str, Mixture]:
         """Id and mixture of a row; `BadAudio` where it is in quarantine."""

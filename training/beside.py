@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from simulation import storage
+from simulation.rows import Around
 from training.derivation import Maker, Tensors
 from training.derived import RECORD, Derived, derive
 from training.pieces import Mixtures
@@ -34,7 +35,7 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class Accompanied:
+class Accompanied(Around):
     """A corpus whose rows have tensors beside them; otherwise as the corpus."""
 
     corpus: Mixtures
@@ -44,36 +45,6 @@ class Accompanied:
     """The maker's."""
     grid: Callable[[Tensors], int] | None = None
     """The maker's, where it has one: at multiples of so many samples its tensors can be cut. None: anywhere."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-        return self.corpus.sample_rate
-
-    @property
-    def rows(self) -> int:
-        """Rows drawn."""
-        return self.corpus.rows
-
-    @property
-    def most_quarantined(self) -> int:
-        """How many rows may be in quarantine."""
-        return self.corpus.most_quarantined
-
-    @property
-    def stretch(self) -> int:
-        """Rows that lie together."""
-        return self.corpus.stretch
-
-    @property
-    def renders(self) -> bool:
-        """Whether a row is rendered when it is read."""
-        return self.corpus.renders
-
-    @property
-    def lengths(self) -> NDArray[np.int64] | None:
-        """Samples of each row."""
-        return self.corpus.lengths
 
     def nearby(self, kept: int) -> "Accompanied":
         """The same rows for readers who ask for neighbours."""

@@ -14,38 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulation.errors import BadAudio, TooManyQuarantined
+from simulation.rows import Rows
 
 
 @runtime_checkable
-class Mixtures(Protocol):
+class Mixtures(Rows, Protocol):
     """What is asked of a corpus: `Corpus` and `VirtualCorpus`, named by shape as the loop runs without their libraries.
 
     It must survive pickling where it `renders`.
     """
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz."""
-
-    @property
-    def rows(self) -> int:
-        """Rows drawn, those in quarantine among them."""
-
-    @property
-    def most_quarantined(self) -> int:
-        """How many rows may be in quarantine."""
-
-    @property
-    def stretch(self) -> int:
-        """Rows that lie together, and are best read together."""
-
-    @property
-    def renders(self) -> bool:
-        """Whether a row is rendered when it is read: worth a process of its own."""
-
-    @property
-    def lengths(self) -> NDArray[np.int64] | None:
-        """Samples of each row, or of the one that stands in for it; None where only rendering could tell."""
 
     def nearby(self, kept: int) -> "Mixtures":
         """The same rows for readers who ask for neighbours: the last `kept` stretches are kept in memory."""
