@@ -26,7 +26,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from simulation.errors import BudgetSpent, UnmuffleError
-from simulation.storage import arrow, exists, join, normal, read, replace
+from simulation.storage import arrow, exists, join, listing, normal, read, replace
 from simulation.virtual import open_corpora
 from training.batches import Batches, share
 from training.beside import size
@@ -90,14 +90,15 @@ def fit(
     """
     address = version_address(storage, recipe, name)
     run = join(normal(storage), "runs", name)
+    ours = identity({"recipe": recipe.model_dump(mode="json"), "corpus_digest": corpus_digest})
     if exists(join(address, CONFIG)):
-        ours = identity({"recipe": recipe.model_dump(mode="json"), "corpus_digest": corpus_digest})
         theirs = identity(version_record(address).facts)
         refuse_other_content(address, theirs, ours | {"plan_digest": theirs["plan_digest"]})
         return finished(address)
     corpora = open_corpora(corpus, corpus_digest)
     plan_digest = corpora["train"].record.plan_digest
     refuse_what_cannot_begin(recipe, profile, corpora)
+    refuse_what_another_began(run, ours | {"plan_digest": plan_digest})
     say_what_is_stored(recipe, corpora)
     watch = Watch(join(run, "logged.json"), log, progress)
     apart = profile.validation == "apart"
@@ -136,6 +137,14 @@ def refuse_what_cannot_begin(recipe: Recipe, profile: ComputeProfile, corpora: M
     share(train.indices(0), rank=0, world=profile.most_workers)
     if recipe.keep_best is not None:
         refuse_other_figures(recipe.keep_best, FIGURES)
+
+
+def refuse_what_another_began(run: str, ours: dict[str, Any]) -> None:
+    """CheckpointIncompatible where the last checkpoint at this run's address comes from something else."""
+    checkpoints = [entry.address for entry in listing(run) if entry.address.startswith(join(run, "checkpoint-"))]
+    for address in [address for address in checkpoints if address.endswith(f"/{CONFIG}")][-1:]:
+        folder = address.removesuffix(f"/{CONFIG}")
+        refuse_other_content(folder, identity(version_record(folder).facts), ours)
 
 
 def say_what_is_stored(recipe: Recipe, corpora: Mapping[str, Mixtures]) -> None:

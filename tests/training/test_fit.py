@@ -28,6 +28,7 @@ from simulation.errors import (
 )
 from simulation.storage import read, replace
 from simulation.virtual import open_corpora
+from training import halt
 from training.best import FIGURE, Best
 from training.checkpoint import load_version, version_files, version_record, weights_bytes
 from training.fit import Fitted, _ours, claimed_cpus, claims, fit, release, validator_cpus, version_address
@@ -248,7 +249,7 @@ def test_sigterm_loses_no_step(
         if not told.exists():
             told.touch()
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(2.0)  # the process's main thread, which looks for signals now and then, hears of it meanwhile
+            assert halt._told_to_go.wait(30.0)  # the process's main thread looks for signals now and then
 
     fitted = fit(**settings, storage=str(tmp_path), before_commit=be_told, log=log)
     assert log.steps == STEPS_LOGGED
@@ -258,18 +259,11 @@ def test_sigterm_loses_no_step(
     assert total(ledger).wasted_seconds < 1.0
 
 
-def test_two_workers_share_a_run(
-    undisturbed: tuple[Fitted, Log, list[str], str], settings: dict[str, Any], tmp_path: Path
-) -> None:
-    """Shares of three and two items end close to what one worker learnt; four CPUs asked of two keep nobody waiting."""
-    fitted = fit(**settings | {"profile": ComputeProfile(workers=2, cpus_per_worker=2)}, storage=str(tmp_path))
-    assert fitted.valid == pytest.approx(undisturbed[0].valid, rel=1e-3)
-
-
 def test_an_elastic_run_takes_the_workers_there_is_room_for(
     undisturbed: tuple[Fitted, Log, list[str], str], settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    """From one to four of one CPU each: two, on a cluster of two; the global batch is the recipe's."""
+    """From one to four of one CPU each: two, on a cluster of two. The global batch is the recipe's: shares of three and
+    two items end close to what one worker learnt."""
     fitted = fit(**settings | {"profile": ComputeProfile(workers=(1, 4), cpus_per_worker=1)}, storage=str(tmp_path))
     assert len(accounts(f"file://{tmp_path}/runs/{KEY}")) == 2
     assert fitted.valid == pytest.approx(undisturbed[0].valid, rel=1e-3)
@@ -335,6 +329,17 @@ def test_what_cannot_begin_is_answered_before_any_worker_starts(
     with pytest.raises(BadSetting, match="'valid/pesq'; validation gives valid/loss, valid/si_sdr_db"):
         fit(**settings | {"recipe": best}, storage=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_is_not_taken_over_by_another_run(settings: dict[str, Any], tmp_path: Path) -> None:
+    """A checkpoint that comes from another recipe or corpus refuses before any worker starts, with each difference."""
+    facts = {"recipe": settings["recipe"].model_dump(mode="json"), "corpus_digest": "0" * 64, "plan_digest": ""}
+    model = settings["recipe"].model
+    for name, data in version_files(model, weights_bytes(model.build()), facts).items():
+        replace(f"file://{tmp_path}/runs/{KEY}/checkpoint-00000005/{name}", data)
+    recipe = settings["recipe"].model_copy(update={"learning_rate": 0.5})
+    with pytest.raises(CheckpointIncompatible, match=r"learning_rate: 0.001 there, 0.5 here; corpus_digest: 0000"):
+        fit(**settings | {"recipe": recipe}, storage=str(tmp_path))
 
 
 def test_an_attempt_has_an_address_of_its_own(small_recipe: MakeRecipe) -> None:

@@ -67,7 +67,7 @@ def superseded(number: int, recipe: Recipe, report: Report) -> None:
     raise Superseded("attempt 2 goes on")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def searched(ray_cluster: ClusterInfo, small_recipe: MakeRecipe) -> Searched:
     """`searched(attempt, trials)`: a search over two fields."""
 
@@ -77,6 +77,12 @@ def searched(ray_cluster: ClusterInfo, small_recipe: MakeRecipe) -> Searched:
         return search(recipe, recipe.search, attempt, follower, trials=trials, steps=STEPS, metric=METRIC), follower
 
     return run
+
+
+@pytest.fixture(scope="module")
+def three(searched: Searched) -> tuple[list[Trial], Follower]:
+    """A search of three trials."""
+    return searched(climbing)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +100,10 @@ def test_a_trial_may_be_stopped_at_its_first_look_at_the_third_and_at_the_last(
 
 
 def test_worse_trials_are_stopped_and_the_best_comes_first(
-    searched: Searched,
+    three: tuple[list[Trial], Follower],
 ) -> None:
     """The first to come sets the bar, as ASHA has it; the others are stopped at their first rung."""
-    trials, follower = searched(climbing)
+    trials, follower = three
     assert [(trial.number, trial.state, trial.step) for trial in trials] == [
         (0, "finished", 9), (1, "stopped", 1), (2, "stopped", 1),
     ]  # fmt: skip
@@ -105,11 +111,10 @@ def test_worse_trials_are_stopped_and_the_best_comes_first(
     assert follower.heard == [("began", 0), ("finished", 0), ("began", 1), ("stopped", 1), ("began", 2), ("stopped", 2)]
 
 
-def test_what_is_tried_follows_from_the_seed(searched: Searched) -> None:
+def test_what_is_tried_follows_from_the_seed(searched: Searched, three: tuple[list[Trial], Follower]) -> None:
     """The same search draws the same values; a longer one begins with them; whole numbers stay whole."""
     first, _ = searched(climbing, trials=2)
-    longer, _ = searched(climbing, trials=3)
-    values = {trial.number: trial.values for trial in longer}
+    values = {trial.number: trial.values for trial in three[0]}
     assert {trial.number: trial.values for trial in first} == {number: values[number] for number in (0, 1)}
     assert len({str(drawn) for drawn in values.values()}) == 3
     assert all(isinstance(drawn["model.width"], int) and 4 <= drawn["model.width"] <= 8 for drawn in values.values())
