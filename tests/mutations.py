@@ -1608,6 +1608,27 @@ FAULTS = (
         "tests/training/test_rad_net2.py::test_the_streamer_answers_as_the_network_does",
     ),
     Fault(
+        "a compiled frame hears the present where it should hear the past",
+        "training/models/rad_net2/kernels.cpp",
+        "place.age - older) % place.ring",
+        "place.age) % place.ring",
+        "tests/training/test_rad_net2.py::test_the_streamer_answers_as_the_network_does",
+    ),
+    Fault(
+        "a compiled frame's norm forgets what it heard",
+        "training/models/rad_net2/kernels.cpp",
+        "*mean += (here - *mean) / (m.frame + 1);",
+        "*mean += here - *mean;",
+        "tests/training/test_rad_net2.py::test_the_streamer_answers_as_the_network_does",
+    ),
+    Fault(
+        "live streams do not go frame by frame",
+        "serving/engine.py",
+        "self._streamer = self.model.streamer()",
+        "self._streamer = self.model.stream",
+        "tests/serving/test_stream_forms.py::test_a_stream_goes_frame_by_frame_where_the_network_can",
+    ),
+    Fault(
         "stage 2 looks a frame ahead",
         "training/models/rad_net2/denoising.py",
         "z_BPCTF = down(memory.behind(z_BPCTF, 1, 3))",
