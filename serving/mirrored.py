@@ -5,7 +5,7 @@ was good enough until now. A check says why an answer fails it, says "" where it
 can be told, such as a delay against silence.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -40,6 +40,10 @@ class Answered:
     """`[samples, channels]`; empty where there was none."""
     problem: str = ""
     """Why there was none."""
+
+    def beginning(self, sample_rate: int) -> "Answered":
+        """As much of it as is compared."""
+        return replace(self, samples=self.samples[: round(SCORED_S * sample_rate)])
 
 
 def unusable(champion: Answered, candidate: Answered) -> str:

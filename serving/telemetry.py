@@ -1,6 +1,7 @@
 """What is told of every request: a trace id in and out, one line of JSON in the log, and figures for Prometheus.
 
 Ray exports the figures at each node's metrics port under `ray_unmuffle_...`, with the replica and deployment as labels.
+A replica writes its lines to standard error, which Ray keeps among the logs of its session (`worker-*.err`).
 A caller's own `X-Trace-Id` is kept where it looks like one, so that a request can be followed through several services.
 """
 
@@ -12,7 +13,9 @@ import time
 from functools import cache
 from typing import Any
 
+from ray import serve
 from ray.serve import metrics
+from ray.serve.exceptions import RayServeException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("unmuffle.requests")
@@ -37,6 +40,9 @@ class Figures:
         self.queue = metrics.Gauge("unmuffle_requests_under_way", "Requests that this replica is busy with")
         self.chunks = metrics.Counter("unmuffle_stream_chunks", "Chunks of streams that were answered", WHO)
         self.misses = metrics.Counter("unmuffle_deadline_misses", "Chunks answered later than they last", WHO)
+        self.fingerprints = metrics.Counter(
+            "unmuffle_fingerprints", "Recordings, by the range of a measure", ("measure", "at_most")
+        )
 
     def under_way(self, requests: int) -> None:
         """So many are in the replica."""
@@ -46,6 +52,10 @@ class Figures:
         """A recording was enhanced."""
         self.audio.inc(audio_s, {"version": version})
         self.factor.observe(took_s / audio_s, {"version": version})
+
+    def fingerprint(self, measure: str, at_most: str) -> None:
+        """A measure of a recording fell into this range (`serving/fingerprints.py`)."""
+        self.fingerprints.inc(1, {"measure": measure, "at_most": at_most})
 
     def chunk(self, version: str, late: bool) -> None:
         """A chunk of a stream was answered."""
@@ -65,6 +75,7 @@ class Telemetry:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        _speak()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and tell of its answer."""
@@ -89,6 +100,18 @@ class Telemetry:
             figures().latency.observe(took_s, {"route": route})
             line: dict[str, Any] = {"trace": trace, "method": scope["method"], "route": route}
             log.info(json.dumps(line | answer | {"seconds": round(took_s, 4)}))
+
+
+def _speak() -> None:
+    """Let a replica's lines be heard: nobody else sets up logging there. Elsewhere it stays as it was set up."""
+    try:
+        serve.get_replica_context()
+    except RayServeException:
+        return
+    if not log.handlers:
+        log.addHandler(logging.StreamHandler())
+        log.setLevel(logging.INFO)
+        log.propagate = False
 
 
 def _trace(scope: Scope) -> str:

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -83,6 +84,8 @@ class Traffic:
         if not (await asyncio.wait({asked}, timeout=longest_s))[0]:
             asked.cancel()
         theirs = asked.result() if asked.done() else Answered(longest_s, problem=f"no answer within {longest_s:.0f} s")
+        theirs = replace(theirs, problem=await asyncio.to_thread(unusable, ours, theirs))  # of the whole answer
+        ours, theirs = ours.beginning(sample_rate), theirs.beginning(sample_rate)  # the rest need not travel
         try:
             go_on = await self._report(self.split.percent, ours, theirs, sample_rate)
         except Exception as error:  # Ray raises what became of the actor

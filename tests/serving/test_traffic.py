@@ -97,8 +97,8 @@ def test_who_is_heard_and_who_is_asked_follows_from_the_place(split: Split) -> N
     ("candidate", "problem"),
     [
         (failing(RuntimeError("the actor died\nbecause")), "because"),
-        (answering(CANDIDATE[:-1]), ""),
-        (answering(CANDIDATE * np.float32("nan")), ""),
+        (answering(CANDIDATE[:-1]), "shape"),
+        (answering(CANDIDATE * np.float32("nan")), "NaN"),
         (answering(CANDIDATE, after_s=0.3), ""),
     ],
     ids=["crashing", "short", "NaN", "slow"],
@@ -110,7 +110,7 @@ def test_a_candidate_that_fails_never_costs_its_caller_the_answer(
     reports = Reports()
     ((answer, by_candidate),) = asked(split, reports, (CANARY, candidate))
     assert np.array_equal(answer, CHAMPION) and not by_candidate
-    assert [theirs.problem for _, _, theirs in reports.seen] == [problem]
+    assert [theirs.problem.partition(" ")[0] for _, _, theirs in reports.seen] == [problem]
 
 
 def test_an_error_of_the_champion_is_the_callers(split: Split) -> None:
@@ -143,6 +143,24 @@ def test_a_candidate_that_hangs_is_given_up(split: Split, monkeypatch: pytest.Mo
     reports = Reports()
     asked(split, reports, (SHADOW, answering(CANDIDATE, after_s=60)))
     assert reports.seen[0][2].problem == "no answer within 0 s"
+
+
+def test_the_beginning_of_long_answers_is_compared_and_the_whole_is_checked(split: Split) -> None:
+    """What travels to the judge does not grow with the request; NaN behind that beginning is told all the same."""
+    reports, long = Reports(), np.tile(CHAMPION, (12, 1))
+    broken = long.copy()
+    broken[-1] = np.nan
+
+    async def both() -> None:
+        one = Traffic(split, reports)
+        for candidate in (long, broken):
+            await one.answered(SHADOW, answering(long), answering(candidate), PROBE_RATE)
+            while one._under_way:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(both())
+    assert {len(each.samples) for _, *answers in reports.seen for each in answers} == {10 * PROBE_RATE}
+    assert [theirs.problem for _, _, theirs in reports.seen] == ["", "NaN or infinity"]
 
 
 def test_mirrored_requests_in_flight_are_few(split: Split) -> None:
