@@ -440,16 +440,19 @@ def test_the_picture_is_among_the_samples_of_a_run() -> None:
 
 
 def test_scores_of_a_stretched_output_say_so() -> None:
-    """And of an SSL model that learnt nothing; neither where it does not hold."""
+    """And that an SSL model is no release, in every way of fine-tuning; neither where it does not hold."""
     said = " ".join(network(fine_tuning="frozen").remarks())
     assert "SI-SDR" in said and "contrast_stretching" in said and "a wavlm of 2 layers of 8, has random weights" in said
+    (learning,) = network(stretched=False, layer_weights="fixed", fine_tuning="entire").remarks()
+    assert "a wavlm of 2 layers of 8, began with random weights" in learning
+    assert network(stretched=False, ssl={"kind": "absent"}).remarks() == ("it has no SSL model",)
     quiet = network(stretched=False, layer_weights="fixed", fine_tuning="frozen", ssl={"source": "somebody/wavlm"})
     assert quiet.remarks() == ()
 
 
 def test_layer_weights_that_are_all_alike_are_flagged_path_by_path() -> None:
     """Both after no step; after some on the magnitude's side, the phase's alone."""
-    model = network(stretched=False)
+    model = network(stretched=False, ssl={"source": "somebody/wavlm"})
     assert [each.split()[1] for each in model.remarks()] == ["magnitude", "phase"]
     with torch.no_grad():
         model.magnitude.separation.weights[0] += 0.5

@@ -22,11 +22,12 @@ STRETCHED = (
 )
 
 
-def untaught(ssl: Ssl) -> str:
-    """Of a frozen SSL model that begins with no release."""
+def untaught(ssl: Ssl, frozen: bool) -> str:
+    """Of an SSL model that begins with no release."""
     if ssl.kind == "absent":
         return "it has no SSL model"
-    return f"its SSL model, a {ssl.kind} of {ssl.layers} layers of {ssl.width}, has random weights"
+    weights = "has random weights" if frozen else "began with random weights"
+    return f"its SSL model, a {ssl.kind} of {ssl.layers} layers of {ssl.width}, {weights}"
 
 
 def alike(path: str, separation: Separation) -> str:

@@ -185,12 +185,13 @@ class BspMpnet(Enhancer):
         return {"magnitude": self.magnitude} | ({} if self.phase is None else {"phase": self.phase})
 
     def remarks(self) -> tuple[str, ...]:
-        """That its output is stretched, that its SSL model learnt nothing, and which path weighs all layers alike."""
+        """That its output is stretched, that its SSL model is no release, and which path weighs all layers alike."""
         config = self.config
-        learnt = {} if config.layer_weights == "fixed" else {name: each.separation for name, each in self.paths.items()}
+        weighs = config.layer_weights == "learnt" and config.ssl.kind != "absent"
+        learnt = {name: each.separation for name, each in self.paths.items()} if weighs else {}
         return (
             *((STRETCHED,) if config.stretched else ()),
-            *((untaught(config.ssl),) if self.frozen and config.ssl.source is None else ()),
+            *((untaught(config.ssl, self.frozen),) if config.ssl.source is None else ()),
             *(alike(name, each) for name, each in learnt.items() if contrast(each) < EQUAL),
         )
 
