@@ -81,8 +81,9 @@ def test_tasks_differ_in_what_they_are_told() -> None:
         assert (found.objective.spectral.omnidirectional > 0) == retrieval == (found.objective.spectral.magnitude == 0)
 
 
-def test_the_masking_ablation_differs_from_its_base_in_one_switch() -> None:
+@pytest.mark.parametrize("names", [("dm_smoke", "dm_mask_smoke"), ("dm_band_limit_smoke", "dm_band_limit_mask_smoke")])
+def test_the_masking_ablation_differs_from_its_base_in_one_switch(names: tuple[str, str]) -> None:
     """So that a comparison of the two is one of the branch."""
-    base, ablation = recipe("dm_smoke"), recipe("dm_mask_smoke")
+    base, ablation = (recipe(name) for name in names)
     assert ablation.model_copy(update={"name": base.name, "model": base.model}) == base
     assert ablation.model.model_copy(update={"branches": "both"}) == base.model

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pystoi import stoi
 
+from training.metrics import lsd
 from training.models import Dm
 from training.models.base import Enhancer, Estimate, ModelConfig
 from training.objectives import Learner, Losses, Regression
@@ -69,11 +70,11 @@ def test_losses_do_not_depend_on_the_level(clean: torch.Tensor, noisy: torch.Ten
 
 def test_the_total_is_the_weighted_sum_of_the_parts(clean: torch.Tensor, noisy: torch.Tensor) -> None:
     """Weights of the lineage: 0.9, 0.1, 0.2, and half of 0.9 for each branch."""
-    objective = Regression.Config(si_sdr=0.03, envelope=0.5).build()
+    objective = Regression.Config(si_sdr=0.03, envelope=0.5, log_spectral=0.7).build()
     model = Fixed(noisy * 0.9, masked=noisy * 0.7, mapped=noisy * 0.5)
     losses = objective.losses(model, noisy, clean)
     weights = {"magnitude": 0.9, "complex": 0.1, "time": 0.2, "branch_masked": 0.45, "branch_mapped": 0.45}
-    weights |= {"si_sdr": 0.03, "envelope": 0.5}
+    weights |= {"si_sdr": 0.03, "envelope": 0.5, "log_spectral": 0.7}
     assert set(losses.parts) == set(weights)
     wanted = sum(weight * losses.parts[name] for name, weight in weights.items())
     assert torch.allclose(losses.total, torch.as_tensor(wanted))
@@ -99,6 +100,39 @@ def test_the_envelope_term_follows_stoi(clean: torch.Tensor) -> None:
     assert np.abs(np.subtract(ours, theirs)).max() < 0.15
 
 
+def test_the_log_spectral_term_is_the_metric(clean: torch.Tensor, noisy: torch.Tensor) -> None:
+    """LSD with the objective's window, and blind to the level of the pair; without a weight it is not there."""
+    for level in (1.0, 0.1):
+        found = losses_of(level * noisy, level * noisy, level * clean, log_spectral=0.5).parts["log_spectral"]
+        pairs = zip(clean.numpy(), noisy.numpy(), strict=True)
+        wanted = [lsd.measure(one, other, 16000, 400, 100) for one, other in pairs]
+        assert found.tolist() == pytest.approx(wanted, rel=0.01)
+    assert "log_spectral" not in losses_of(noisy, noisy, clean).parts
+
+
+def test_the_log_spectral_term_pulls_at_a_map_that_is_shut() -> None:
+    """Far down its softplus DM's map hears little from distances of magnitudes, and more from one of logarithms.
+
+    The band above the tone came in with nothing but the rounding to 16 bits, and there should be noise in it.
+    """
+    tone = 0.05 * torch.sin(torch.arange(8000) / 16000 * 2 * torch.pi * 440)[None]
+    noisy = (32767 * tone).round() / 32767
+    clean = tone + 0.003 * torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
+    heard = {}
+    for term in ("magnitude", "log_spectral"):
+        torch.manual_seed(0)
+        model = Dm.Config(channels=4, heads=2, blocks=1, dense_depth=2, kernel=5, hop_size=200).build()
+        assert isinstance(model.map_head, torch.nn.Conv2d)
+        assert model.map_head.bias is not None
+        torch.nn.init.zeros_(model.map_head.weight)
+        torch.nn.init.constant_(model.map_head.bias, -4.65)
+        part = Regression.Config(hop_size=200, log_spectral=1.0).build().losses(model, noisy, clean).parts[term]
+        part.sum().backward()
+        assert model.map_head.bias.grad is not None
+        heard[term] = -model.map_head.bias.grad.item()
+    assert heard["log_spectral"] > 5 * heard["magnitude"] > 0
+
+
 def test_third_octaves_share_no_bin() -> None:
     """Fifteen bands from 134 Hz up to 4.3 kHz, none empty at the frame sizes we use."""
     bands = third_octaves(400, 16000)
@@ -111,7 +145,7 @@ def test_silent_and_short_items_have_finite_losses_and_gradients() -> None:
     """Nothing to learn from is no reason to stop."""
     torch.manual_seed(0)
     model = Dm.Config(channels=4, heads=2, blocks=1, dense_depth=2, kernel=5, hop_size=200).build()
-    learner = Learner(model, Regression.Config(si_sdr=0.1, envelope=1.0).build())
+    learner = Learner(model, Regression.Config(si_sdr=0.1, envelope=1.0, log_spectral=1.0).build())
     for noisy in (torch.zeros(2, 3000), 0.05 * torch.randn(2, 3000), 0.05 * torch.randn(2, 700)):
         learner.zero_grad()
         losses = learner(noisy, torch.zeros_like(noisy))

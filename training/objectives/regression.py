@@ -3,7 +3,7 @@
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -21,6 +21,10 @@ ENVELOPE_FRAMES = 30
 ACTIVE_SHARE = 1e-4
 """Pieces of clean speech below this share of the loudest piece's energy (-40 dB) do not count."""
 
+LOG_FLOOR = 1e-6
+"""Power below which a bin counts as this in the log-spectral distance, both signals scaled by the noisy one's level:
+about what 16 bits leave of an utterance at -32 dBFS."""
+
 
 class Regression(Objective):
     """Magnitude, complex and waveform distances, as CMGAN and MP-SENet weigh them, and the SI-SDR.
@@ -31,6 +35,7 @@ class Regression(Objective):
         time       mean |x - x'|                si_sdr   negative SI-SDR, in dB
         branch     the magnitude distance of each whole estimate that a part of the network makes
         envelope   1 - correlation of third-octave envelopes over 30 frames, where the clean speech is active
+        log_spectral  mean over frames of the root mean square over bins of log10 |S|^2 - log10 |S'|^2
 
     Source: MP-SENet (Interspeech 2023), CMGAN; no adversarial term. The envelope term is what STOI measures (Taal et
     al. 2011, with frames as in `fft_size` and `hop_size` and without its clipping): it costs a network dearly to remove
@@ -59,6 +64,8 @@ class Regression(Objective):
         si_sdr: float = 0.0
         """Weight of the negative SI-SDR in dB."""
         envelope: float = 0.0
+        log_spectral: float = 0.0
+        """Weight of the log-spectral distance; 0: it is not computed."""
 
         def build(self) -> "Regression":
             """The objective."""
@@ -96,6 +103,8 @@ class Regression(Objective):
             "envelope": 1 - envelope_correlation(found, wanted, self.bands),
         }
         parts |= {f"branch_{name}": self._magnitude(self.stft(each * gain), wanted) for name, each in branches.items()}
+        if self.config.log_spectral:
+            parts["log_spectral"] = log_spectral_distance(found, wanted)
         weighted = [self._weight(name) * part for name, part in parts.items()]
         return Losses(torch.stack(weighted).sum(0), parts)
 
@@ -110,6 +119,14 @@ class Regression(Objective):
         exponent = self.config.compression
         difference = compressed(found, exponent) - compressed(wanted, exponent)
         return (difference.real.square() + difference.imag.square()).mean((-2, -1))
+
+
+def log_spectral_distance(
+    found: Complex[Tensor, "batch bins frames"], wanted: Complex[Tensor, "batch bins frames"]
+) -> PerItem:
+    """In log10 of power, as the metric `lsd` has it, on the spectrum of the objective."""
+    logs = [(each.real.square() + each.imag.square() + LOG_FLOOR).log10() for each in (found, wanted)]
+    return ((logs[0] - logs[1]).square().mean(1) + RATIO_FLOOR).sqrt().mean(-1)
 
 
 def envelope_correlation(found: Tensor, wanted: Tensor, bands: Float[Tensor, "bins bands"]) -> PerItem:
