@@ -13,7 +13,7 @@ import ray
 import yaml
 
 from pipelines.infra_lint import RULES, check, generated, lint, render
-from pipelines.infra_lint.metrics import RAY, unknown
+from pipelines.infra_lint.metrics import OURS, RAY, unknown
 from pipelines.infra_lint.render import documents
 from simulation.errors import BadSetting
 
@@ -271,3 +271,9 @@ def test_names_of_metrics_are_told_from_labels() -> None:
     """A label that looks like a metric is none."""
     expression = "sum by (ray_train_run_name) (rate(ray_train_controller_state{ray_x='1'}[5m])) / ray_nothing_total"
     assert unknown(expression) == ["ray_nothing_total"]
+
+
+def test_our_own_metrics_are_those_of_the_service() -> None:
+    """By the names that a replica registers them under."""
+    text = (INFRA.parent / "serving/telemetry.py").read_text()
+    assert {name for name in OURS if f'"{name}"' not in text} == set()
