@@ -5,6 +5,8 @@ here are those that learn in minutes on two cores. Which corpus each is for stan
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 from simulation.errors import UnknownName
 from simulation.schema import Range
