@@ -125,11 +125,14 @@ class LocalServe:
     def switch(self, version: Version) -> None:
         """Let the service answer with this version; nothing to do where none runs, or where it does already.
 
+        Nor where it answers for another use in the first place: what it serves beside, it looks after by itself.
         Raises `VerificationFailed` when it does not answer as this version; the service is then told to go on with
         the version it had.
         """
         before, wanted = self._models(), ServedVersion.of(version)
         if not self._is_here() or (before and before.models[0].version == wanted):
+            return
+        if before and before.models[0].version.use != wanted.use:
             return
         try:
             deploy(MAIN, ServiceConfig(version=wanted, limits=self._limits()), "/")
@@ -148,8 +151,14 @@ class LocalServe:
         models = self._models()
         if models is None or not self._is_here():
             raise VerificationFailed(f"No service of {self._home.path} answers, so {version.name} meets no requests.")
+        if models.models[0].version.use != version.use:
+            raise VerificationFailed(
+                f"The service of {self._home.path} answers for {models.models[0].version.use}, so {version.name} of"
+                f" {version.use} meets no requests. Leave out --canary, or serve that use: unmuffle serve --use"
+                f" {version.use}"
+            )
         self._judge = self._judge or judge(rules)
-        ray.get(self._judge.begin.remote(percent), timeout=ANSWER_S)
+        _judged(self._judge.begin.remote(percent))
         split = Split(
             candidate=ServedVersion.of(version),
             percent=percent,
@@ -162,7 +171,7 @@ class LocalServe:
         """What the judge has counted."""
         if running(self._home) is None:
             raise VerificationFailed("The service ended while a candidate was let in. Start it again: unmuffle serve")
-        evidence: Evidence = ray.get(self._judge.evidence.remote(), timeout=ANSWER_S)
+        evidence: Evidence = _judged(self._judge.evidence.remote())
         return evidence
 
     def let_out(self) -> None:
@@ -206,7 +215,8 @@ class LocalServe:
         if record is None:
             return None
         try:
-            response = _http().get(f"{record.address}/v1/models")
+            with _http() as http:
+                response = http.get(f"{record.address}/v1/models")
             return Models.parse(response.content, "/v1/models") if response.status_code == 200 else None
         except (httpx.HTTPError, BadSetting):
             return None
@@ -224,6 +234,14 @@ class LocalServe:
                 return
             time.sleep(0.2)
         raise VerificationFailed(f"Expected {_identity(wanted)} to answer at {record.address}; found {found}.")
+
+
+def _judged(said: Any) -> Any:
+    """What the judge says; `VerificationFailed` where it ended."""
+    try:
+        return ray.get(said, timeout=ANSWER_S)
+    except RayError as error:
+        raise VerificationFailed(f"The judge of the canary does not answer: {_reason(error)}") from error
 
 
 def running(home: Home) -> ServiceRecord | None:
@@ -298,7 +316,8 @@ def _ask_over_http(address: str) -> tuple[str, Waveform]:
     """Who answered a second of speech (version and weights), and with what."""
     body, media_type = wire.encode(probe(), PROBE_RATE, flac=False)
     try:
-        response = _http().post(f"{address}/v1/enhance", content=body, headers={"Content-Type": media_type})
+        with _http() as http:
+            response = http.post(f"{address}/v1/enhance", content=body, headers={"Content-Type": media_type})
     except httpx.HTTPError as error:
         return f"no answer ({error})", probe()[:0]
     if response.status_code != 200:

@@ -39,16 +39,24 @@ ONE_THREAD = dict.fromkeys(
 
 def measured(address: str) -> Facts:
     """The facts of the version at this address; what could not be measured is missing, with a warning in the log."""
-    words = [sys.executable, "-m", "serving.facts", address]
     try:
-        done = subprocess.run(
-            words, env=os.environ | ONE_THREAD, capture_output=True, text=True, timeout=PATIENCE_S, check=True
-        )
-        return Facts.parse(done.stdout.splitlines()[-1], f"the facts of {address}")
-    except (subprocess.SubprocessError, BadSetting, IndexError) as error:
+        return Facts.parse(said_by("serving.facts", address), f"the facts of {address}")
+    except (subprocess.SubprocessError, BadSetting) as error:
         said = error.stderr if isinstance(error, subprocess.CalledProcessError) else ""
         logger.warning("the facts of %s were not measured: %s %s", address, error, said)
         return Facts()
+
+
+def said_by(module: str, argument: str) -> str:
+    """The last line that a module prints, run on one thread in a process of its own; "" where it prints none.
+
+    Raises `CalledProcessError`, or `TimeoutExpired` after `PATIENCE_S`.
+    """
+    words = [sys.executable, "-m", module, argument]
+    done = subprocess.run(
+        words, env=os.environ | ONE_THREAD, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
+    return "".join(done.stdout.splitlines()[-1:])
 
 
 def facts_of(engine: Engine, size_mb: float | None = None) -> Facts:

@@ -6,7 +6,6 @@ found is kept in the home, with the machine's name, until the network's settings
 other lengths, threads and the backward pass.
 """
 
-import os
 import resource
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from serving.facts import ONE_THREAD, machine, peak_memory_mb
+from serving.facts import machine, peak_memory_mb, said_by
 from simulation import storage
 from simulation.errors import UnknownName
 from simulation.home import Home
@@ -28,7 +27,6 @@ from training.models.presets import PRESETS
 
 SECONDS = 10
 """Of audio that a network is measured with."""
-PATIENCE_S = 600.0
 NOISE_LEVEL = 0.05
 MEGABYTE = 1e6
 
@@ -109,12 +107,8 @@ def leave_room() -> None:
 
 def measured(name: str) -> NetworkCost:
     """The costs of a preset, from a process of its own; without figures and with the reason where that failed."""
-    words = [sys.executable, "-m", "serving.network_costs", name]
     try:
-        done = subprocess.run(
-            words, env=os.environ | ONE_THREAD, capture_output=True, text=True, timeout=PATIENCE_S, check=True
-        )
-        return NetworkCost.parse(done.stdout.splitlines()[-1], f"the costs of {name}")
+        return NetworkCost.parse(said_by("serving.network_costs", name), f"the costs of {name}")
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         return NetworkCost(settings=PRESETS[name].config.digest(), machine=machine(), reason=why(error))
 

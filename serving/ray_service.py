@@ -137,7 +137,10 @@ class RayServiceDeployer:
                 "There is no such RayService. Create it (infra/), then type the same command again."
             )
         text = str(found["spec"].get("serveConfigV2", ""))
-        config = yaml.safe_load(text) or {}
+        try:
+            config = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise VerificationFailed(f"The RayService's serveConfigV2 is no YAML: {error}") from None
         _application(config, MAIN)
         return config, text
 
@@ -201,11 +204,12 @@ class RayServiceDeployer:
         return audio.read(response.content, "The answer")[0]
 
 
-def _application(config: dict[str, Any], name: str) -> dict[str, Any]:
+def _application(config: Any, name: str) -> dict[str, Any]:
     """The application of this name; `VerificationFailed` where the config is not one of ours."""
-    found = [each for each in config.get("applications", []) if each.get("name") == name]
-    if not found or [each.get("name") for each in found[0].get("deployments", [])] != [DEPLOYMENT]:
-        names = [each.get("name") for each in config.get("applications", [])]
+    applications = (config.get("applications") or []) if isinstance(config, dict) else []
+    found = [each for each in applications if each.get("name") == name]
+    if not found or [each.get("name") for each in found[0].get("deployments") or []] != [DEPLOYMENT]:
+        names = [each.get("name") for each in applications]
         raise VerificationFailed(
             f"Expected a serveConfigV2 with the application {name!r}, in it the deployment {DEPLOYMENT!r} alone; found"
             f" the applications {names}."

@@ -36,13 +36,13 @@ class Service(Protocol):
 
 def reconcile(store: str, use: str, tracking: Tracking, service: Service) -> bool:
     """Let the champion answer, and sweep up after a lost promotion; False, and nothing done, while one is under way."""
-    beside = service.left_behind()
-    champion = tracking.alias(use, CHAMPION)
+    beside = service.left_behind()  # before the lock is looked at: what comes later is not left behind
     if lease.held(store, use):
         return False
     if beside:
         service.let_out()
         service.clear()
+    champion = tracking.alias(use, CHAMPION)  # after it: a promotion that has just ended has moved it
     if champion is not None and service.serving() != ServedVersion.of(champion):
         log.warning("%s is the champion but does not answer; switching to it", ServedVersion.of(champion).name)
         service.switch(champion)

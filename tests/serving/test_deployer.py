@@ -1,8 +1,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import RayActorError
 from ray.serve.exceptions import RayServeException
 
 from serving import deployer
@@ -74,6 +76,24 @@ def test_a_service_that_is_too_busy_to_answer_keeps_its_limits(
     with announced(home, 9, config):
         LocalServe(home).switch(versions[1])
     assert [each.limits for each in deployed] == [config.limits] != [Limits()]
+
+
+def test_a_judge_that_ended_is_no_traceback(
+    tmp_path: Path, versions: Versions, config_of: Callable[[Version], ServiceConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The canary ends with a reason, as it does when the service ends."""
+
+    def ended(*_: object, **__: object) -> None:
+        raise RayActorError
+
+    home = Home(tmp_path)
+    here = LocalServe(home)
+    monkeypatch.setattr(here, "_judge", SimpleNamespace(evidence=SimpleNamespace(remote=lambda: None)))
+    monkeypatch.setattr(deployer.ray, "get", ended)
+    with announced(home, 9, config_of(versions[0])), pytest.raises(VerificationFailed, match="judge of the canary"):
+        here.evidence()
+    with pytest.raises(VerificationFailed, match="The service ended"):
+        here.evidence()
 
 
 def test_whatever_serve_says_instead_of_an_answer_is_no_traceback(tmp_path: Path, versions: Versions) -> None:

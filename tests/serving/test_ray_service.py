@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from serving import ray_service, wire
+from serving import lease, ray_service, wire
 from serving.canary import Rules
 from serving.lease import promotion_lock
 from serving.messages import Limits, ModelFacts, Models, ServedVersion
@@ -219,6 +219,10 @@ def test_a_service_that_is_not_ours_is_left_alone(
     service.left = 100  # its operator is another's
     with pytest.raises(VerificationFailed, match=r"application 'unmuffle'.*found the applications \['other'\]"):
         deployer.switch(versions[1])
+    for text, told in (("[1]", r"found the applications \[\]"), ("a: [", "no YAML"), ("applications:", "Expected a")):
+        service.object["spec"]["serveConfigV2"] = text
+        with pytest.raises(VerificationFailed, match=told):
+            deployer.switch(versions[1])
     service.deleted = True
     with pytest.raises(VerificationFailed, match="no such RayService"):
         deployer.deploy_beside(versions[1])
@@ -255,3 +259,24 @@ def test_a_service_is_brought_back_to_the_alias_and_cleared_of_what_a_killed_pro
     assert names(service) == ["unmuffle"] and deployer.serving() == ServedVersion.of(versions[1])
     patches = len(service.patches)
     assert reconcile(home.store, USE, champion, deployer) and len(service.patches) == patches
+
+
+def test_a_promotion_that_ends_while_the_lock_is_looked_at_is_not_taken_back(
+    service: FakeService,
+    deployer: RayServiceDeployer,
+    versions: Versions,
+    home: Home,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The alias is read once nobody is about to move it: its new champion goes on answering."""
+    registry: Any = Pointing(versions[0])
+
+    def ends_meanwhile(store: str, use: str) -> bool:
+        registry.champion = versions[1]
+        deployer.switch(versions[1])
+        return False
+
+    monkeypatch.setattr(lease, "held", ends_meanwhile)
+    assert reconcile(home.store, USE, registry, deployer)
+    assert deployer.serving() == ServedVersion.of(versions[1])
+    assert len(service.patches) == 1
