@@ -62,15 +62,33 @@ class Admission:
             self._told(self.under_way)
 
     @contextmanager
-    def memory(self, mb: float, limits: Limits) -> Iterator[None]:
-        """So much more, while inside; `Refused` where it is not free."""
-        if self.held_mb + mb > limits.max_held_mb and self.held_mb > 0:
-            raise _too_many(f"The audio under way takes {self.held_mb:.0f} MB, and this one would take {mb:.0f} MB", 2)
-        self.held_mb += mb
+    def holding(self, limits: Limits) -> Iterator[Callable[[float], None]]:
+        """Something to call with the MB that are held from now on, while inside; `Refused` where they are not free.
+
+        What nobody else holds anything beside is let in whatever it takes.
+        """
+        held = 0.0
+
+        def hold(mb: float) -> None:
+            nonlocal held
+            others_mb = round(self.held_mb - held, 3)
+            if self.held_mb + mb > limits.max_held_mb and others_mb > 0:
+                found = f"The audio under way takes {self.held_mb:.0f} MB, and this one would take {held + mb:.0f} MB"
+                raise _too_many(found, 2)
+            self.held_mb += mb
+            held += mb
+
         try:
-            yield
+            yield hold
         finally:
-            self.held_mb -= mb
+            self.held_mb -= held
+
+    @contextmanager
+    def memory(self, mb: float, limits: Limits) -> Iterator[None]:
+        """So much, while inside; `Refused` where it is not free."""
+        with self.holding(limits) as hold:
+            hold(mb)
+            yield
 
     def _caller(self, who: str, limits: Limits) -> _Caller:
         now, most = self._clock(), limits.max_requests_a_minute

@@ -8,7 +8,7 @@ keeps the old one: Serve stops a replica whose `reconfigure` raises, and then no
 
 import logging
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -17,13 +17,12 @@ from ray import serve
 from starlette.exceptions import HTTPException
 
 from serving import job_routes, streams, wire
-from serving.messages import ErrorBody, ErrorCode, Health, Models, ServedVersion, ServiceConfig
+from serving.messages import ErrorBody, ErrorCode, Health, Limits, Models, ServedVersion, ServiceConfig
 from serving.options import Options
 from serving.playground import routes as playground
-from serving.replica import Service, This
+from serving.replica import Loaded, Service, This
 from serving.telemetry import Telemetry, figures
 from serving.traffic import KEY, position
-from serving.verification import self_test
 from simulation.errors import UnmuffleError
 
 log = logging.getLogger(__name__)
@@ -49,14 +48,25 @@ async def enhance(request: Request, service: This, wishes: Annotated[Wishes, Que
     loaded = service.loaded
     limits = loaded.config.limits
     caller = service.doorkeeper.caller(request, "enhance")
-    upload = await wire.upload(request, limits)
-    with service.admission.request(caller, limits), service.admission.memory(wire.memory_mb(upload, limits), limits):
-        samples, sample_rate = await service.in_thread(wire.decode, upload, limits)
-        place = position(request.headers.get(KEY, ""), upload.data)
-        options = Options.model_validate(wishes.model_dump(exclude={"format"}))
-        enhanced, version = await service.enhanced(loaded, place, samples, sample_rate, options)
-        format = wire.format_for(wishes.format, request.headers.get("accept", ""))
-        body, media_type = await service.in_thread(wire.encode_as, enhanced, sample_rate, format)
+    with service.admission.holding(limits) as hold:
+        upload = await wire.upload(request, limits, hold)
+        hold(await service.in_thread(wire.waveforms_mb, upload, limits))
+        with service.admission.request(caller, limits):
+            return await _enhanced(request, service, loaded, upload, wishes, started)
+
+
+async def _enhanced(
+    request: Request, service: Service, loaded: Loaded, upload: wire.Upload, wishes: Wishes, started: float
+) -> Response:
+    """The answer to a request that was let in."""
+    samples, sample_rate = await service.in_thread(wire.decode, upload)
+    key = request.headers.get(KEY, "")
+    place = await service.in_thread(position, key, upload.data) if service.traffic else 0.0
+    options = Options.model_validate(wishes.model_dump(exclude={"format"}))
+    enhanced, version = await service.enhanced(loaded, place, samples, sample_rate, options)
+    format = wire.format_for(wishes.format, request.headers.get("accept", ""))
+    body, media_type = await service.in_thread(wire.encode_as, enhanced, sample_rate, format)
+    service.fingerprints.note(version.use, samples, sample_rate)
     took_s = time.perf_counter() - started
     figures().answered(version.name, len(samples) / sample_rate, took_s)
     headers = {**identity(version), "X-Unmuffle-Seconds": f"{took_s:.3f}"}
@@ -65,13 +75,11 @@ async def enhance(request: Request, service: This, wishes: Annotated[Wishes, Que
 
 @ROUTES.get("/healthz")
 async def healthz(service: This) -> Response:
-    """200 when a second of speech comes back sane, and from which version."""
-    loaded = service.loaded
+    """200 when a second of speech came back sane within the last seconds, and from which version."""
     try:
-        await service.in_thread(self_test, loaded.engine, loaded.version.name)
+        version = (await service.tested()).version
     except UnmuffleError as error:
         return refusal(503, "failed_self_test", str(error))
-    version = loaded.version
     health = Health(version=version.name, network=version.network, weights_sha256=version.weights_sha256)
     return JSONResponse(health.model_dump(), headers=identity(version))
 
@@ -142,4 +150,12 @@ DEPLOYMENT = serve.deployment(
 
 def application(config: ServiceConfig) -> serve.Application:
     """The application that answers with this version."""
-    return DEPLOYMENT.options(user_config=config.model_dump(mode="json")).bind()
+    return DEPLOYMENT.options(user_config=config.model_dump(mode="json"), **scale(config.limits)).bind()
+
+
+def scale(limits: Limits) -> dict[str, Any]:
+    """Serve's options for the number of replicas; none for a single one, so that a Serve config file may say more."""
+    if limits.most_replicas > limits.replicas:
+        bounds = {"min_replicas": limits.replicas, "max_replicas": limits.most_replicas}
+        return {"autoscaling_config": bounds | {"target_ongoing_requests": limits.requests_of_a_replica}}
+    return {"num_replicas": limits.replicas} if limits.replicas > 1 else {}

@@ -31,7 +31,10 @@ JOB_POLL_S = 0.5
 FETCH_BYTES = 1 << 24
 """Of a result in one request."""
 ATTEMPTS = 6
-"""At reaching the service again; the pauses between them double, from a tenth of a second."""
+"""At taking a stream up again; the pauses between them double, from a tenth of a second."""
+RECONNECTS = 2
+"""Of one request, whose connection broke."""
+RECONNECT_PAUSE_S = 0.2
 
 Lost = (ConnectionClosed, InvalidHandshake, OSError, EOFError)
 """What a connection that failed raises."""
@@ -107,15 +110,24 @@ class Client:
 
     def request(self, method: str, path: str, **parts: Any) -> httpx.Response:
         """Any route; raises `ServiceRefused` for an answer of 4xx or 5xx, `ServiceUnreachable` for none."""
-        try:
-            response = self._http.request(method, path, **parts)
-        except httpx.HTTPError as error:
-            raise ServiceUnreachable(
-                f"No answer from {self._address} ({error}). Is it running? unmuffle serve"
-            ) from None
+        response = self._answer(method, path, parts)
         if response.status_code >= 400:
             raise _refused(response)
         return response
+
+    def _answer(self, method: str, path: str, parts: dict[str, Any]) -> httpx.Response:
+        """Where a connection breaks, the same is asked again over another one: no route does anything twice."""
+        left = RECONNECTS
+        while True:
+            try:
+                return self._http.request(method, path, **parts)
+            except httpx.HTTPError as error:
+                if not left or not isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
+                    raise ServiceUnreachable(
+                        f"No answer from {self._address} ({error}). Is it running? unmuffle serve"
+                    ) from None
+            left -= 1
+            time.sleep(RECONNECT_PAUSE_S)
 
     def stream(
         self,

@@ -74,6 +74,12 @@ class Limits(Schema):
     """Output of a stream that may be out and not acknowledged; input that may wait. Each of the two."""
     resume_s: float = 30.0
     """How long a stream waits for a client that was cut off."""
+    replicas: int = Field(default=1, ge=1)
+    """Processes that answer, at least."""
+    most_replicas: int = Field(default=1, ge=1)
+    """The same at most: above `replicas`, Serve adds and removes them with the load."""
+    requests_of_a_replica: float = Field(default=4.0, gt=0)
+    """Requests under way for each replica at which Serve neither adds nor removes one."""
 
 
 class Split(Schema):

@@ -5,6 +5,7 @@ A Serve replica and a temporary replica have `load` in common. Routes ask for th
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from fastapi import Depends
 from serving import options
 from serving.admission import Admission
 from serving.engine import Engine
+from serving.fingerprints import Fingerprints
 from serving.jobs import Jobs
 from serving.keys import Doorkeeper
 from serving.messages import ModelFacts, ServedVersion, ServiceConfig
@@ -32,6 +34,10 @@ log = logging.getLogger(__name__)
 
 THREADS = 32
 """Requests that are decoded, enhanced or encoded at a time; most of them wait for the network."""
+STREAM_THREADS = 4
+"""Chunks of streams at a time, beside those: a chunk must not wait behind files. They take turns at the network."""
+TESTED_S = 5.0
+"""How long the outcome of a self-test is told again: whoever asks for it often must not keep the network busy."""
 
 Result = TypeVar("Result")
 
@@ -105,20 +111,25 @@ class Service:
         self.admission = Admission(told=lambda under_way: figures().under_way(under_way))
         self.doorkeeper = Doorkeeper()
         self.jobs = Jobs()
+        self.fingerprints = Fingerprints(told=lambda measure, at_most: figures().fingerprint(measure, at_most))
         self.traffic: Traffic | None = None
         self._loaded: Loaded | None = None
         self._threads = ThreadPoolExecutor(THREADS, "enhance")
+        self._stream_threads = ThreadPoolExecutor(STREAM_THREADS, "stream")
+        self._testing = asyncio.Lock()
+        self._tested: tuple[Loaded, float] | None = None
+        """What last passed a self-test, and when, by the clock of `time.monotonic`."""
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Load what the configuration names, unless it is loaded already. Serve calls this, at start and later on."""
         config = ServiceConfig.parse(user_config, "user_config")
         old = self._loaded
-        self.traffic = await asyncio.to_thread(in_serve, config.split) if config.split else None
+        traffic = await asyncio.to_thread(in_serve, config.split) if config.split else None
         if old is not None and old.answers_for(config):
-            self._loaded = old.told(config)
+            self._loaded, self.traffic = old.told(config), traffic
             return
         try:
-            self._loaded = await asyncio.to_thread(load, config)
+            self._loaded, self.traffic = await asyncio.to_thread(load, config), traffic
         except UnmuffleError as error:
             if old is None:
                 raise
@@ -133,7 +144,14 @@ class Service:
 
     async def in_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Let a thread do it, so that the replica goes on accepting requests; once begun it is waited for."""
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        return await self._in(self._threads, work, *arguments)
+
+    async def in_stream_thread(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """The same for a chunk of a stream."""
+        return await self._in(self._stream_threads, work, *arguments)
+
+    async def _in(self, threads: ThreadPoolExecutor, work: Callable[..., Result], *arguments: Any) -> Result:
+        future = asyncio.get_running_loop().run_in_executor(threads, work, *arguments)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -159,13 +177,27 @@ class Service:
         )
         return answer, traffic.split.candidate if by_candidate else loaded.version
 
+    async def tested(self) -> Loaded:
+        """What is loaded, once it has answered a second of speech sanely, not longer than `TESTED_S` ago.
+
+        Raises `VerificationFailed` and whatever else a self-test raises. One runs at a time.
+        """
+        async with self._testing:
+            loaded = self.loaded
+            if self._tested and self._tested[0] is loaded and time.monotonic() - self._tested[1] < TESTED_S:
+                return loaded
+            self._tested = None
+            await asyncio.to_thread(self_test, loaded.engine, loaded.version.name)
+            self._tested = loaded, time.monotonic()
+            return loaded
+
     def facts(self) -> ModelFacts:
         """What is loaded, for whoever holds this application's handle."""
         return self.loaded.facts()
 
-    def ask(self, samples: Waveform, sample_rate: int) -> Waveform:
+    async def ask(self, samples: Waveform, sample_rate: int) -> Waveform:
         """Enhanced audio, for whoever holds this application's handle."""
-        return self.loaded.engine.enhance(samples, sample_rate)
+        return await self.in_thread(self.loaded.engine.enhance, samples, sample_rate)
 
 
 async def this() -> Service:

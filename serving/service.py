@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from ray.serve.exceptions import RayServeException
 from serving.deployer import MAIN, LocalServe, ServiceRecord, deploy, quiet, record_path, running
 from serving.messages import Limits, ServedVersion, ServiceConfig
 from serving.reconcile import reconcile
+from serving.side_by_side import Others
 from simulation import storage
 from simulation.cluster import cluster
 from simulation.errors import BadSetting, ClusterProblem, UnmuffleError
@@ -42,12 +43,15 @@ def serve(
     use: str = DEFAULT_USE,
     limits: Limits | None = None,
     ready: Callable[[ServiceRecord], None] = lambda record: None,
+    also: Sequence[str] = (),
 ) -> None:
     """Answer over HTTP with the champion of a use, until SIGINT or SIGTERM; call in the main thread.
 
-    `ready` is called once, when the service answers. Raises `NoChampion`, `BadSetting` for a port that is taken or a
-    home that is served already, `VerificationFailed` for a champion that cannot be loaded, `ClusterProblem`.
+    The champions of the uses in `also` answer below `/USE/`. `ready` is called once, when the service answers. Raises
+    `NoChampion`, `BadSetting` for a port that is taken, a home that is served already or a use that is named twice,
+    `VerificationFailed` for a champion that cannot be loaded, `ClusterProblem`.
     """
+    _refuse_repeated((use, *also))
     _refuse_second(home)
     _refuse_taken(port)
     tracking = Tracking(home.tracking_uri, storage.join(home.store, "journal"))
@@ -57,18 +61,21 @@ def serve(
         stack.enter_context(http_proxy(port))
         stop = stack.enter_context(stop_signals())
         config = ServiceConfig(version=champion, limits=limits or Limits())
+        others = Others(also, config.limits, tracking, deploy)
+        others.follow()
         deploy(MAIN, config, "/")
         record = stack.enter_context(announced(home, port, config))
         ready(record)
-        _follow(home, use, tracking, stop)
+        _follow(home, use, tracking, stop, others)
 
 
-def _follow(home: Home, use: str, tracking: Tracking, stop: threading.Event) -> None:
-    """Look at the alias every few seconds, and ever more seldom while that fails."""
+def _follow(home: Home, use: str, tracking: Tracking, stop: threading.Event, others: Others) -> None:
+    """Look at the aliases every few seconds, and ever more seldom while that fails."""
     deployer, poll_s = LocalServe(home), POLL_S
     while not stop.wait(poll_s):
         try:
             bring_to_alias(home, use, tracking, deployer)
+            others.follow()
             poll_s = POLL_S
         except (UnmuffleError, RayError, RayServeException) as error:
             poll_s = min(2 * poll_s, LONGEST_POLL_S)
@@ -141,6 +148,11 @@ def stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _refuse_repeated(uses: Sequence[str]) -> None:
+    if len(set(uses)) < len(uses):
+        raise BadSetting(f"The uses {', '.join(uses)} hold one twice. Name each once: --use A --also B --also C")
 
 
 def _refuse_second(home: Home) -> None:

@@ -56,9 +56,8 @@ class Streams:
                 f"There is no such stream here: sessions are kept for {limits.resume_s:g} s after a connection is lost,"
                 " by the replica that had them. Start a new one.",
             )
-        if place.talk is not None:
+        while place.talk is not None:  # again, where another client has taken it over meanwhile
             talk = place.talk
-            self.leave(place)
             talk.cancel()
             await asyncio.wait([talk])
         place.session.acknowledge(resume.received)

@@ -42,6 +42,11 @@ class Session:
         """Its first sample."""
 
     @property
+    def latency_samples(self) -> int:
+        """Of its network."""
+        return self._stream.latency_samples
+
+    @property
     def position(self) -> int:
         """Samples of each channel that came in."""
         return self._stream.fed
@@ -91,6 +96,14 @@ class Session:
             version=self.version.name,
         )
 
+    def check(self, pcm: bytes) -> None:
+        """`BadAudio` for half a sample."""
+        if len(pcm) % self.frame_bytes:
+            raise BadAudio(
+                f"A chunk has {len(pcm)} bytes; expected a multiple of {self.frame_bytes}, the bytes of one"
+                f" {self.start.encoding} sample of {self.start.channels} channels."
+            )
+
     def seconds(self, pcm: bytes) -> float:
         """Duration of a chunk."""
         return len(pcm) / self.frame_bytes / self.start.sample_rate
@@ -101,11 +114,7 @@ class Session:
         return pcm
 
     def _decoded(self, pcm: bytes) -> Waveform:
-        if len(pcm) % self.frame_bytes:
-            raise BadAudio(
-                f"A chunk has {len(pcm)} bytes; expected a multiple of {self.frame_bytes}, the bytes of one"
-                f" {self.start.encoding} sample of {self.start.channels} channels."
-            )
+        self.check(pcm)
         samples = decoded(pcm, self.start.encoding, self.start.channels)
         if len(samples):
             audio.check(samples, "A chunk")

@@ -46,6 +46,11 @@ class Stream:
         self.given = 0
         """Samples of each channel that went out."""
 
+    @property
+    def latency_samples(self) -> int:
+        """Of the network, at its own sample rate."""
+        return self._model.latency_samples
+
     def feed(self, samples: Waveform) -> Waveform:
         """`[samples, channels]` -> what is ready, `[ready, channels]`, within [-1, 1]."""
         self.fed += len(samples)

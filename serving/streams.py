@@ -119,7 +119,7 @@ class _Talk:
                 session=session.id,
                 position=session.position,
                 window=session.window,
-                latency_samples=self._service.loaded.engine.model.latency_samples,
+                latency_samples=session.latency_samples,
                 version=session.version.name,
                 weights_sha256=session.version.weights_sha256,
             )
@@ -140,11 +140,14 @@ class _Talk:
 
     async def _listen(self) -> None:
         """Put down what comes in. Never returns."""
-        session = self._session
+        session, ended = self._session, False
         while True:
             message = await self._websocket.receive()
             pcm = message.get("bytes")
-            if pcm is not None:
+            if pcm == b"":  # no sound, no time: nothing would bound how many wait
+                continue
+            if pcm is not None and not ended:
+                session.check(pcm)
                 self._waiting_s += session.seconds(pcm)
                 if self._waiting_s > self._limits.window_s:
                     raise Refused(
@@ -155,35 +158,48 @@ class _Talk:
                     )
                 self._inbox.put_nowait((pcm, time.monotonic()))
                 continue
-            asked = _parsed(message)
+            asked = StreamEnd() if pcm is not None else _parsed(message)
             if isinstance(asked, StreamAck):
                 session.acknowledge(asked.received)
                 self._acknowledged.set()
             elif isinstance(asked, StreamEnd):
+                if ended:
+                    raise Refused(400, "bad_message", "The stream has ended; found more of it behind its end.")
+                ended = True
                 self._inbox.put_nowait((None, 0.0))
             else:
                 raise Refused(400, "bad_message", f"This stream has begun; found another {asked.type}.")
 
     async def _process(self) -> None:
-        """Until the end of the stream."""
-        session = self._session
-        while True:
-            pcm, arrived = await self._inbox.get()
+        """Until the end of the stream. Chunks that wait pass the network together, so that a stream catches up."""
+        session, ended = self._session, False
+        while not ended:
+            waiting = [await self._inbox.get()]
             while session.unacknowledged > session.window:
                 self._acknowledged.clear()
                 await self._acknowledged.wait()
-            if pcm is None:
-                ready = await self._service.in_thread(session.end)
-                await self._websocket.send_bytes(ready)
-                await self._say(session.summary())
-                return
-            if (session.position / session.start.sample_rate) > self._limits.max_stream_s:
-                raise Refused(413, "too_long", f"A stream may last {self._limits.max_stream_s:g} s; start a new one.")
-            ready = await self._service.in_thread(session.feed, pcm)
-            await self._websocket.send_bytes(ready)
+            while not self._inbox.empty():
+                waiting.append(self._inbox.get_nowait())
+            chunks = [(pcm, arrived) for pcm, arrived in waiting if pcm is not None]
+            ended = len(chunks) < len(waiting)
+            if chunks:
+                await self._pass(chunks)
+        ready = await self._service.in_stream_thread(session.end)
+        await self._websocket.send_bytes(ready)
+        await self._say(session.summary())
+
+    async def _pass(self, chunks: list[tuple[bytes, float]]) -> None:
+        """Chunks in, and when each arrived; what is ready out."""
+        session = self._session
+        if (session.position / session.start.sample_rate) > self._limits.max_stream_s:
+            raise Refused(413, "too_long", f"A stream may last {self._limits.max_stream_s:g} s; start a new one.")
+        ready = await self._service.in_stream_thread(session.feed, b"".join(pcm for pcm, _ in chunks))
+        await self._websocket.send_bytes(ready)
+        now = time.monotonic()
+        for pcm, arrived in chunks:
             seconds = session.seconds(pcm)
             self._waiting_s -= seconds
-            late = time.monotonic() - arrived > seconds
+            late = now - arrived > seconds
             session.chunks += 1
             session.misses += late
             figures().chunk(session.version.name, late)

@@ -5,7 +5,8 @@ Nothing in a request is taken as a path, an address or a pickle: a body is audio
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ from simulation.errors import BadAudio, NotThere, UnmuffleError
 
 FIELD = "file"
 """Name of the part of a multipart body that holds the audio."""
+SLOWEST_BYTES_S = 1000.0
+"""Of a body, beside the patience with its beginning: a byte now and then must not hold a place for ever."""
 
 
 class Refused(UnmuffleError):
@@ -43,9 +46,12 @@ class Upload:
     """For messages only."""
 
 
-async def upload(request: Request, limits: Limits) -> Upload:
-    """The raw body, or the part named `file` of a multipart body. Raises `Refused` when it is empty or too large."""
-    body = await _body(request, limits)
+async def upload(request: Request, limits: Limits, hold: Callable[[float], None]) -> Upload:
+    """The raw body, or the part named `file` of a multipart body. Raises `Refused` when it is empty or too large.
+
+    `hold` is told of every MB as it comes, and may refuse it.
+    """
+    body = await _body(request, limits, hold)
     found = Upload(body, "The body")
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         found = await _part(request, body)
@@ -54,23 +60,27 @@ async def upload(request: Request, limits: Limits) -> Upload:
     return found
 
 
-async def _body(request: Request, limits: Limits) -> bytes:
-    """All of the body, or `Refused` as soon as it is known to be too large."""
+async def _body(request: Request, limits: Limits, hold: Callable[[float], None]) -> bytes:
+    """All of the body, or `Refused` as soon as it is known to be too large, or too slow."""
     allowed = limits.max_body_mb * 1e6
     declared = request.headers.get("content-length", "")
-    received = bytearray()
+    received, began = bytearray(), time.monotonic()
     if declared.isdecimal() and int(declared) > allowed:
         raise _too_large(int(declared), limits)
     chunks = aiter(request.stream())
     while True:
         try:
-            async with asyncio.timeout(limits.upload_idle_s):
+            left_s = began + limits.upload_idle_s + len(received) / SLOWEST_BYTES_S - time.monotonic()
+            async with asyncio.timeout(min(left_s, limits.upload_idle_s)):
                 chunk = await anext(chunks, None)
         except TimeoutError:
-            found = f"{len(received)} bytes came, and then nothing for {limits.upload_idle_s:g} s."
-            raise Refused(408, "too_slow", f"{found} Expected the rest of the body.") from None
+            found = f"{len(received)} bytes came in {time.monotonic() - began:.0f} s."
+            raise Refused(
+                408, "too_slow", f"{found} Expected the rest, and no pause of {limits.upload_idle_s:g} s."
+            ) from None
         if chunk is None:
             return bytes(received)
+        hold(len(chunk) / 1e6)
         received += chunk
         if len(received) > allowed:
             raise _too_large(len(received), limits)
@@ -106,16 +116,16 @@ async def _part(request: Request, body: bytes) -> Upload:
         await form.close()
 
 
-def memory_mb(upload: Upload, limits: Limits) -> float:
-    """What a request holds while it is under way: its body, its waveform, and that enhanced, in MB.
+def waveforms_mb(upload: Upload, limits: Limits) -> float:
+    """What a request holds beside its body while it is under way: its waveform, and that enhanced, in MB.
 
     Raises `Refused` for too much audio.
     """
-    return len(upload.data) / 1e6 + 3 * _check_length(upload, limits)
+    return 3 * _check_length(upload, limits)
 
 
-def decode(upload: Upload, limits: Limits) -> tuple[Waveform, int]:
-    """Samples `[samples, channels]` and sample rate. Raises `Refused` for too much audio, `BadAudio` for none."""
+def decode(upload: Upload) -> tuple[Waveform, int]:
+    """Samples `[samples, channels]` and sample rate. Raises `BadAudio` for what is no audio."""
     return audio.read(upload.data, upload.name)
 
 

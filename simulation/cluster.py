@@ -48,6 +48,7 @@ DEFAULTS = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # its errors, most of them advice to developers, would reach the terminal
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # Ray Train's poll of 2 s delays every reported checkpoint by as much
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "86400",  # a second training run waits for the first one's CPUs
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.again:middlewares",  # what a dead replica left is asked again
 }
 """Environment of a cluster we start, where the caller says nothing."""
 

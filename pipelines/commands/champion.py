@@ -39,11 +39,24 @@ def enhance(
 def serve(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = PORT,
     use: UseOption = "denoise-16k",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="Another use, whose champion answers at /USE/v1/enhance; as often as needed."),
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Processes that answer, at least.")] = 1,
+    most_replicas: Annotated[int, typer.Option(min=1, help="At most: beyond --replicas they follow the load.")] = 1,
 ) -> None:
     """Answer POST /v1/enhance with the champion until Ctrl-C; follows promotions and rollbacks."""
+    from serving.messages import Limits
     from serving.service import serve as serve_until_stopped
     from simulation.home import Home
 
+    limits = Limits(replicas=replicas, most_replicas=most_replicas)
     serve_until_stopped(
-        Home.current(), port, use, ready=lambda record: say(f"{record.version} answers at {record.address}")
+        Home.current(),
+        port,
+        use,
+        limits,
+        ready=lambda record: say(f"{record.version} answers at {record.address}"),
+        also=also or (),
     )

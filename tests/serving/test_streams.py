@@ -1,4 +1,6 @@
+import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -11,9 +13,9 @@ from websockets.sync.client import ClientConnection, connect
 
 from serving.client import Client, ServiceRefused, _Line
 from serving.engine import Engine
-from serving.messages import Limits, ServedVersion, ServiceConfig, StreamStart
-from serving.replica import Service
-from serving.stream_places import Streams
+from serving.messages import Limits, ServedVersion, ServiceConfig, StreamResume, StreamStart
+from serving.replica import THREADS, Service
+from serving.stream_places import Place, Streams
 from serving.stream_session import Session, encoded
 from serving.streaming import Stream
 from serving.wire import Refused
@@ -230,3 +232,91 @@ def test_places_are_few_and_lost_ones_are_given_away(engine: Engine, versions: V
     now = 31.0
     streams.open(session(), limits)
     assert len(streams) == 1
+
+
+def test_a_chunk_does_not_wait_behind_files(
+    versions: Versions, run_here: Callable, config_of: Callable[[Version], ServiceConfig]
+) -> None:
+    """Every thread that files have waits; a stream goes on."""
+    service, go = Service(), threading.Event()
+    with run_here(service, config_of(versions[0])) as address, opened(address) as socket:
+        said(socket, "started")
+        for _ in range(THREADS):
+            service._threads.submit(go.wait, 60)
+        try:
+            socket.send(encoded(noise(16_000), "f32le"))
+            assert len(socket.recv(30)) > 0
+        finally:
+            go.set()
+
+
+def test_nothing_comes_behind_the_end_of_a_stream(
+    versions: Versions, run_here: Callable, config_of: Callable[[Version], ServiceConfig], monkeypatch
+) -> None:
+    """A second end is refused; messages without a sample count for nothing."""
+    service = Service()
+    with run_here(service, config_of(versions[0])) as address, opened(address) as socket:
+        said(socket, "started")
+        (place,) = service.streams._places.values()
+        slow(place.session._stream, 0.5, monkeypatch)
+        for message in (b"", b"", encoded(noise(1600), "f32le"), '{"type": "end"}', '{"type": "end"}'):
+            socket.send(message)
+        assert said(socket, "error")["code"] == "bad_message" and place.session.chunks <= 1
+
+
+def test_of_two_clients_that_resume_a_stream_one_goes_on(engine: Engine, versions: Versions) -> None:
+    """At the same moment, while the conversation that they take over is still ending."""
+    streams, limits = Streams(), Limits()
+    start, version = StreamStart(sample_rate=16_000), ServedVersion.of(versions[0])
+    place = streams.open(Session(engine.stream(16_000), start, version, 10.0), limits)
+    talking, most = 0, 0
+
+    async def talk(place: Place) -> None:
+        nonlocal talking, most
+        me = place.talk = asyncio.current_task()
+        talking += 1
+        most = max(most, talking)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.05)  # a chunk that is under way is waited for
+            talking -= 1
+            if place.talk is me:
+                streams.leave(place)
+
+    async def resumed() -> None:
+        await talk(await streams.take_over(StreamResume(session=place.session.id, received=0), limits))
+
+    async def scenario() -> list[bool]:
+        old = asyncio.create_task(talk(place))
+        await asyncio.sleep(0)
+        clients = [asyncio.create_task(resumed()) for _ in range(2)]
+        await asyncio.sleep(0.5)
+        found = [task.done() for task in (old, *clients)]
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(old, *clients, return_exceptions=True)
+        return found
+
+    assert asyncio.run(scenario()) in ([True, True, False], [True, False, True]) and most == 1
+
+
+def test_chunks_that_wait_pass_together(
+    versions: Versions, engine: Engine, run_here: Callable, config_of: Callable[[Version], ServiceConfig], monkeypatch
+) -> None:
+    """A stream that fell behind catches up: fewer calls of the network than chunks, and the same samples."""
+    service, noisy, calls = Service(), noise(16_000), []
+    with run_here(service, config_of(versions[0])) as address, opened(address) as socket:
+        said(socket, "started")
+        (place,) = service.streams._places.values()
+        slow(place.session._stream, 0.2, monkeypatch)
+        feed = place.session._stream.feed
+        monkeypatch.setattr(place.session._stream, "feed", lambda samples: calls.append(len(samples)) or feed(samples))
+        for start in range(0, len(noisy), 800):
+            socket.send(encoded(noisy[start : start + 800], "f32le"))
+        socket.send('{"type": "end"}')
+        heard = b""
+        while isinstance(message := socket.recv(30), bytes):
+            heard += message
+    assert json.loads(message)["chunks"] == 20 and len(calls) < 20 and sum(calls) == 16_000
+    np.testing.assert_allclose(np.frombuffer(heard, "<f4")[:, None], engine.enhance(noisy, 16_000), atol=1e-5)
