@@ -22,13 +22,11 @@ IMAGE = "unmuffle-python@sha256:" + "0" * 64
 MARK = "»» "
 """What a task prints before a line that a person should see; everything else goes to the log."""
 
-
 FEW_CORES = 2
 """Up to so many, a process that validates beside the training would only take its time."""
 
 NARRATED = "UNMUFFLE_NARRATED"
 """Set while the local runner listens for marked lines."""
-
 
 HERE = "promote"
 """The stage that runs where it is asked for on a cluster too: it changes the service, which Ray's pods may not."""

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from components import post_mortem, rayjob, stage
+from components.cluster_profile import ClusterProfile
 from components.compute import MARK, Compute, say
 from components.kube import RAY_JOBS, WORKFLOWS, WORKLOADS, Kube
 from components.rayjob import Status, status_of
@@ -91,7 +92,7 @@ class Launcher:
                 self.tell(f"{spec.stage}: {watch.name} {status.line}; launching once more")
 
     @property
-    def _profile(self) -> Any:
+    def _profile(self) -> ClusterProfile:
         assert self.compute.cluster is not None
         return self.compute.cluster
 

@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from components.cluster_profile import ClusterProfile, Pods
 from components.compute import Compute
-from components.specs import AnySpec, TrainSpec, TuneSpec
-from simulation.errors import BadSetting
+from components.specs import AnySpec, DistilSpec, TrainSpec, TuneSpec
 from simulation.schema import canonical_json
 from training.profile import ComputeProfile
 
@@ -107,16 +106,10 @@ class Group:
 
 def workers_of(spec: AnySpec, compute: Compute, profile: ClusterProfile) -> Group:
     """Fixed in number, so that a queue admits all of them or none. A CPU more than is claimed: the driver's."""
-    if isinstance(spec, TrainSpec | TuneSpec) or "recipe" in type(spec).model_fields:
-        return _training(compute.training_of(_recipe_name(spec)), profile)
-    cpus = profile.cpu.cpus
-    pods = 1 if spec.stage == "promote" else math.ceil((compute.workers + 1) / cpus)
-    return Group(pods, cpus, profile.cpu.memory_gb, 0, profile.cpu)
-
-
-def _recipe_name(spec: AnySpec) -> str:
-    recipe = getattr(spec, "recipe", {})
-    return str(recipe.get("name", "")) if isinstance(recipe, dict) else ""
+    if isinstance(spec, TrainSpec | TuneSpec | DistilSpec):
+        return _training(compute.training_of(str(spec.recipe.get("name", ""))), profile)
+    pods = math.ceil((compute.workers + 1) / profile.cpu.cpus)
+    return Group(pods, profile.cpu.cpus, profile.cpu.memory_gb, 0, profile.cpu)
 
 
 def _training(training: ComputeProfile, profile: ClusterProfile) -> Group:
@@ -130,8 +123,6 @@ def _training(training: ComputeProfile, profile: ClusterProfile) -> Group:
 
 def _cluster(spec: AnySpec, compute: Compute, profile: ClusterProfile) -> dict[str, Any]:
     workers = workers_of(spec, compute, profile)
-    if workers.gpus and not (profile.gpu_image or profile.image):
-        raise BadSetting("The profile asks for GPUs and names no image for them; give cluster.gpu_image.")
     image = profile.gpu_image if workers.gpus and profile.gpu_image else profile.image
     head = Group(1, profile.head.cpus, profile.head.memory_gb, 0, profile.head)
     safe = {"annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}}
