@@ -2,14 +2,19 @@
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
 from serving import fingerprints
 from serving.fingerprints import EDGES, Counts, Fingerprints, address, asked_since, estimated_rt60_s, fingerprint
-from simulation import storage
+from serving.messages import ServiceConfig
+from serving.replica import Service
+from simulation import audio, storage
 from simulation.home import Home
 
 RATE = 16_000
@@ -116,3 +121,16 @@ def test_a_value_beyond_all_edges_has_a_range() -> None:
     counts = Counts().added({"level_db": -200.0}).added({"level_db": 50.0})
     assert (counts.counts["level_db"][0], counts.counts["level_db"][-1], counts.recordings) == (1, 1, 2)
     assert address("file:///s", USE, "2026-01-02", "r") == "file:///s/fingerprints/denoise-16k/2026-01-02/r.json"
+
+
+def test_the_service_counts_what_it_answers(
+    home: Home, versions: Any, config_of: Callable[..., ServiceConfig], run_here: Callable
+) -> None:
+    """A recording that was sent is counted for the use of the version that answered."""
+    service, config = Service(), config_of(versions[0])
+    with run_here(service, config) as address:
+        sent = audio.encode_flac(bursts()[: 2 * RATE, 0].astype(np.float32), RATE)
+        assert httpx.post(f"{address}/v1/enhance", content=sent, timeout=60).status_code == 200
+    service.fingerprints._thread.shutdown()
+    ((of_today, counts),) = service.fingerprints._counted.items()
+    assert (of_today[0], counts.recordings) == (config.version.use, 1)
