@@ -6,6 +6,7 @@ A machine may lack any library, so nothing but ours and the standard library is 
 import shutil
 import socket
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -24,6 +25,10 @@ INSTALL = "make setup, or: pip install -c constraints.txt -e ."
 PACKAGES = ("simulation", "training", "serving", "components", "pipelines")
 FREE_GB = 2.0
 """A run of the sample pipeline needs less than half of this."""
+OF_SERVERS = {"store", "clock", "mlflow", "kubernetes", "rights", "kubeflow"}
+"""Checks that ask one, which may take its time."""
+ANSWER_S = 20.0
+"""How long those may take together, so that the whole is over in half a minute."""
 SKEW_S = 60.0
 """How far our clock may be from the store's: locks and requests are dated."""
 
@@ -59,13 +64,36 @@ def examine(port: int, cluster: bool = False) -> Iterator[Check]:
         from pipelines import doctor_cluster
 
         checks |= doctor_cluster.CHECKS
+    answers = _at_once({name: check for name, check in checks.items() if name in OF_SERVERS})
     for name, check in checks.items():
-        try:
-            yield check()
-        except ImportError as error:
-            yield Check(name, False, f"cannot be looked at: {error}", INSTALL)
-        except UnmuffleError as error:  # of the home, which several look for
-            yield Check(name, False, str(error), "export UNMUFFLE_HOME=<a folder you can write>")
+        yield answers[name] if name in answers else _answer(name, check)
+
+
+def _answer(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except ImportError as error:
+        return Check(name, False, f"cannot be looked at: {error}", INSTALL)
+    except UnmuffleError as error:  # of the home, which several look for
+        return Check(name, False, str(error), "export UNMUFFLE_HOME=<a folder you can write>")
+
+
+def _at_once(checks: dict[str, Callable[[], Check]]) -> dict[str, Check]:
+    """Answers to all of these, asked for at a time, whatever each takes; one that is late is a fault of its own."""
+    answers: dict[str, Check] = {}
+
+    def ask(name: str, check: Callable[[], Check]) -> None:
+        answers[name] = _answer(name, check)
+
+    threads = [threading.Thread(target=ask, args=each, daemon=True) for each in checks.items()]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + ANSWER_S
+    for thread in threads:
+        thread.join(max(until - time.monotonic(), 0.0))
+    found = f"no answer within {ANSWER_S:.0f} s"
+    mend = "Look whether the address is right, and whether a firewall or a NetworkPolicy drops what is sent there."
+    return {name: answers.get(name) or Check(name, False, found, mend) for name in checks}
 
 
 def _home() -> "Home":

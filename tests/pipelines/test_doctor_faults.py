@@ -2,6 +2,8 @@
 
 import json
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,3 +174,15 @@ def test_every_fault_has_words_of_its_own() -> None:
     """Ten faults, ten answers, and some more."""
     answers = [(name, words) for _, name, words in CASES.values()]
     assert len(set(answers)) == len(CASES) >= 10
+
+
+def test_a_server_that_never_answers_is_named_in_time(setup: Setup) -> None:
+    """A firewall that drops packets in silence: the doctor does not wait as long as each client would."""
+    never = threading.Event()
+    setup.patch.setattr(doctor, "tracking", lambda uri: Check("mlflow", never.wait(40), uri))
+    setup.patch.setattr(doctor, "ANSWER_S", 1.0)
+    begun = time.monotonic()
+    answer = setup.wrong()["mlflow"]
+    never.set()
+    assert time.monotonic() - begun < 30
+    assert "no answer within 1 s" in answer.found and "firewall" in answer.mend
