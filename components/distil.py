@@ -1,17 +1,15 @@
 """The step that lets versions teach a student: lessons, its training, and what was lost and saved against them."""
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.compute import Compute, launch, say
 from components.specs import DistilSpec, Input
 from components.stage import Result, Stage
+from components.train import fitted_and_registered, recipe_of
 from simulation import storage
 from simulation.errors import BadSetting
 from simulation.virtual import open_corpora
-
-if TYPE_CHECKING:
-    from training.recipe import Recipe
 
 REPORT = "distillation.json"
 """What a student lost and saved against its teachers: `training.distillation_report`."""
@@ -26,15 +24,6 @@ def pair_of(text: str) -> tuple[tuple[str, ...], str]:
             "dm/3, an address), a colon, and a recipe, such as champion:gru_smoke."
         )
     return tuple(name.strip() for name in parts[0].split(",") if name.strip()), parts[1].strip()
-
-
-def student_of(name: str) -> "Recipe":
-    """The recipe of a student: of the cookbook, or one that lies as JSON at an address; its teachers may be open."""
-    from components.specs import is_address
-    from training.cookbook import recipe as from_cookbook
-    from training.recipe import Recipe
-
-    return Recipe.parse(storage.read(storage.normal(name)), name) if is_address(name) else from_cookbook(name)
 
 
 def version_input(name: str, use: str) -> Input:
@@ -64,7 +53,7 @@ def distilled(
     """
     from training.teaching import taught_by, without_clean
 
-    recipe = without_clean(student_of(student)) if unlabelled else student_of(student)
+    recipe = without_clean(recipe_of(student)) if unlabelled else recipe_of(student)
     taught_by(recipe, [each.address for each in teachers])  # what cannot be taught is answered here
     settings = recipe.model_dump(mode="json") | {"seed": recipe.seed + again}
     spec = DistilSpec(teachers=teachers, recipe=settings, corpus=corpus, parent=parent, again=again)
@@ -91,7 +80,7 @@ def check_pair(pair: str, recipes: tuple[str, ...], use: str) -> None:
     from training.teaching import taught_by
 
     names, name = pair_of(pair)
-    student = student_of(name)
+    student = recipe_of(name)
     if student.use != use:
         raise BadSetting(f"The recipe {name} is for {student.use}, not for {use}; give --use {student.use}.")
     taught_by(student, names)
@@ -104,7 +93,6 @@ def run(spec: DistilSpec, stage: Stage) -> dict[str, Any]:
     """The stage: give lessons, fit on Ray Train, register the version, compare it with its teachers."""
     from components.live import said_cluster
     from components.record import recorded
-    from components.train import fitted_and_registered
     from training.distillation_report import compared
     from training.recipe import Recipe
     from training.teaching import give_lessons, learns_from_clean, taught_by

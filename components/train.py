@@ -13,13 +13,19 @@ if TYPE_CHECKING:
     from training.tracking import Tracking
 
 
-def named_recipe(name: str) -> "Recipe":
-    """A recipe of the cookbook, or one that lies as JSON at an address; what it begins with is there."""
-    from training.beginnings import check_beginnings
+def recipe_of(name: str) -> "Recipe":
+    """A recipe of the cookbook, or one that lies as JSON at an address; versions that it names may still be open."""
     from training.cookbook import recipe as from_cookbook
     from training.recipe import Recipe
 
-    found = Recipe.parse(storage.read(storage.normal(name)), name) if is_address(name) else from_cookbook(name)
+    return Recipe.parse(storage.read(storage.normal(name)), name) if is_address(name) else from_cookbook(name)
+
+
+def named_recipe(name: str) -> "Recipe":
+    """The same, where what it begins with is there."""
+    from training.beginnings import check_beginnings
+
+    found = recipe_of(name)
     check_beginnings(found)
     return found
 

@@ -29,12 +29,12 @@ def taught_by(recipe: Recipe, teachers: Sequence[str]) -> Recipe:
         raise BadSetting("No teacher is named. Give TEACHER:STUDENT, such as champion:renet_distilled.")
     begins = teachers[0] if recipe.begins_with == "" else recipe.begins_with
     kept = distillation_of(recipe)
-    if kept is not None:
-        named = kept.model_copy(update={"teacher": teachers[0], "others": tuple(teachers[1:]), "lessons": "kept"})
-        return recipe.model_copy(update={"objective": _with(recipe.objective, named), "begins_with": begins})
-    named = Distillation.Config(teacher=teachers[0], others=tuple(teachers[1:]), features=0.0, lessons="kept")
-    objective = beside(recipe, named)
-    return recipe.model_copy(update={"name": recipe.name + SUFFIX, "objective": objective, "begins_with": begins})
+    named = (kept or Distillation.Config(features=0.0)).model_copy(
+        update={"teacher": teachers[0], "others": tuple(teachers[1:]), "lessons": "kept"}
+    )
+    name = recipe.name + SUFFIX if kept is None else recipe.name
+    objective = beside(recipe, named) if kept is None else _with(recipe.objective, named)
+    return recipe.model_copy(update={"name": name, "objective": objective, "begins_with": begins})
 
 
 def without_clean(recipe: Recipe) -> Recipe:

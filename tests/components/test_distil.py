@@ -21,7 +21,6 @@ from simulation.home import Home
 from training.checkpoint import load_version, save_version, version_record
 from training.distillation_report import DistillationReport, impression
 from training.models import GruMask
-from training.objectives import Regression
 from training.recipe import Recipe
 from training.tracking import Tracking
 
@@ -105,24 +104,6 @@ def test_a_student_that_says_something_else_is_noticed() -> None:
 # ---- the stage itself
 
 
-def small(**changes: object) -> Recipe:
-    """A recurrent mask of a few units; four steps."""
-    fields = {
-        "name": "small",
-        "network": "gru_mask",
-        "model": GruMask.Config(width=8, layers=1),
-        "objective": Regression.Config(hop_size=200),
-        "steps": 4,
-        "batch_size": 4,
-        "segment_s": 0.4,
-        "learning_rate": 1e-3,
-        "validate_every": 4,
-        "validation_items": 2,
-        "checkpoint_every": 2,
-    }
-    return Recipe.model_validate(fields | changes)
-
-
 class Two(NamedTuple):
     """Two students of one teacher, one after the other."""
 
@@ -132,7 +113,10 @@ class Two(NamedTuple):
 
 @pytest.fixture(scope="module")
 def two(
-    ray_cluster: ClusterInfo, built_here: Callable[..., Built], tmp_path_factory: pytest.TempPathFactory
+    ray_cluster: ClusterInfo,
+    built_here: Callable[..., Built],
+    small_recipe: Callable[..., Recipe],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Two]:
     """The stage, run for both, in a home of their own."""
     folder = tmp_path_factory.mktemp("distil")
@@ -148,7 +132,7 @@ def two(
         named = Input(address=teacher, sha256=version_record(teacher).weights_sha256)
         given, outputs = Input(address=corpus.address, sha256=corpus.digest), []
         for seed in (0, 1):
-            recipe = small(seed=seed).model_dump(mode="json")
+            recipe = small_recipe(steps=4, validate_every=4, checkpoint_every=2, seed=seed).model_dump(mode="json")
             spec = DistilSpec(teachers=(named,), recipe=recipe, corpus=given)
             stage = Stage(name="distil", key=spec.key(), store=f"file://{folder}/store", attempt=1)
             outputs.append(run(spec, stage))

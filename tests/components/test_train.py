@@ -18,32 +18,12 @@ from simulation import storage
 from simulation.build import Built
 from simulation.cluster import ClusterInfo
 from training.ledger import Cost, spent
-from training.models import GruMask
-from training.objectives import Regression
 from training.provenance import ROOT, code_digest, packages
 from training.recipe import Recipe
 from training.registry import DEFAULT_USE
 from training.tracking import Tracking
 
-
-def small(**changes: object) -> Recipe:
-    """A recurrent mask of a few units; ten steps, looked at twice."""
-    fields = {
-        "name": "small",
-        "network": "gru_mask",
-        "model": GruMask.Config(width=8, layers=1),
-        "objective": Regression.Config(hop_size=200),
-        "steps": 10,
-        "batch_size": 4,
-        "segment_s": 0.4,
-        "learning_rate": 1e-3,
-        "log_every": 2,
-        "validate_every": 5,
-        "validation_items": 2,
-        "checkpoint_every": 5,
-        "seed": 3,
-    }
-    return Recipe.model_validate(fields | changes)
+MakeRecipe = Callable[..., Recipe]
 
 
 class Done(NamedTuple):
@@ -72,7 +52,10 @@ class Done(NamedTuple):
 
 @pytest.fixture(scope="module")
 def done(
-    ray_cluster: ClusterInfo, built_here: Callable[..., Built], tmp_path_factory: pytest.TempPathFactory
+    ray_cluster: ClusterInfo,
+    built_here: Callable[..., Built],
+    small_recipe: MakeRecipe,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Done]:
     """The stage, run once with a small recipe, in a home of its own."""
     folder = tmp_path_factory.mktemp("train")
@@ -82,7 +65,7 @@ def done(
         patch.setenv("UNMUFFLE_COMPUTE", json.dumps({"workers": 1, "training": {"workers": 1, "cpus_per_worker": 1}}))
         corpus = built_here(str(folder / "store"))
         given = Input(address=corpus.address, sha256=corpus.digest)
-        spec = TrainSpec(recipe=small().model_dump(mode="json"), corpus=given, parent="pipeline-1")
+        spec = TrainSpec(recipe=small_recipe().model_dump(mode="json"), corpus=given, parent="pipeline-1")
         stage = Stage(name="train", key=spec.key(), store=f"file://{folder}/store", attempt=1)
         outputs = run(spec, stage)
         tracking = Tracking()
@@ -167,7 +150,7 @@ def test_the_version_s_page_shows_its_card_and_signature_and_holds_no_pickle(don
     assert done.run.data.tags["mlflow.note.content"] == shown.description
 
 
-def test_the_card_states_facts_of_this_very_version(done: Done) -> None:
+def test_the_card_states_facts_of_this_very_version(done: Done, small_recipe: MakeRecipe) -> None:
     """Network, weights, data with its licences, figures, limits, code and cost."""
     (version,) = done.tracking.versions(DEFAULT_USE)
     card = done.client.get_model_version(DEFAULT_USE, version.version).description
@@ -183,16 +166,18 @@ def test_the_card_states_facts_of_this_very_version(done: Done) -> None:
         "mixtures of these kinds: noise.",
         code_digest(ROOT)[:16],
         "core-hours",
-        "not causal" if not small().model.build().causal else "algorithmic latency",
+        "not causal" if not small_recipe().model.build().causal else "algorithmic latency",
     ):
         assert fact in card
     assert "licence not stated" not in card
 
 
-def test_a_stage_that_runs_again_registers_nothing_new(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_runs_again_registers_nothing_new(
+    done: Done, small_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As after a kill between the registration and the result: the same version, one logged model."""
     given = Input(address=done.corpus.address, sha256=done.corpus.digest)
-    spec = TrainSpec(recipe=small().model_dump(mode="json"), corpus=given, parent="pipeline-1")
+    spec = TrainSpec(recipe=small_recipe().model_dump(mode="json"), corpus=given, parent="pipeline-1")
     monkeypatch.setattr("simulation.cluster.cluster", nullcontext)
     monkeypatch.setenv("UNMUFFLE_HOME", str(Path(done.stage.store.removeprefix("file://")).parent / "home"))
     assert run(spec, done.stage) == done.outputs
