@@ -358,5 +358,5 @@ def _until_a_stop(sentence: str) -> str:
 
 
 def _first(function: Any) -> str:
-    """The first sentence of a docstring."""
-    return str(function.__doc__).strip().split("\n\n")[0].replace("\n    ", " ")
+    """The first sentence of a docstring; of a function with some arguments given, that function's."""
+    return str(getattr(function, "func", function).__doc__).strip().split("\n\n")[0].replace("\n    ", " ")

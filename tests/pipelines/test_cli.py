@@ -193,6 +193,13 @@ def test_a_recipe_can_be_printed_to_be_filled_in(home: Home) -> None:
         named_recipe("rad_net2_repairing")
 
 
+def test_every_recipe_says_what_it_is(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is another with some arguments given says what that one says."""
+    monkeypatch.setenv("COLUMNS", "400")
+    printed = ask("recipes").stdout
+    assert "Reading A of DM with something taken away" in printed and "partial(" not in printed
+
+
 def test_every_command_has_a_help_text_of_its_own() -> None:
     """A command that nobody explains does not exist."""
     commands = [command for command in app.registered_commands]
