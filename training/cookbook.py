@@ -51,7 +51,7 @@ def dm_mask_smoke() -> Recipe:
 def dm_band_limit_smoke(branches: Literal["both", "mask"] = "both") -> Recipe:
     """DM learning to fill a lost band in minutes on two cores, over `sample` with its case `band_limit` alone.
 
-    Among rows of which most are noisy, as in `dm_smoke`, the map soon adds nothing anywhere and stays there. Quiet bins
+    Among rows of which most are noisy, as in `dm_smoke`, the map ends up adding nothing above a cutoff. Quiet bins
     count as much as loud ones in the log-spectral term, and in the metric LSD. With `branches="mask"`, the ablation:
     everything else equal.
     """
