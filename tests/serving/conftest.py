@@ -5,10 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import ray
 import torch
 import uvicorn
 
@@ -76,6 +79,8 @@ class RunningService:
 
     url: str
     home: Home
+    store: str
+    """Of its replicas: in a cluster that an earlier test started, that of the cluster's home."""
 
 
 @pytest.fixture(scope="module")
@@ -95,20 +100,27 @@ def service(
         stack.enter_context(http_proxy(port))
         deploy(MAIN, config, "/")
         record = stack.enter_context(announced(home, port, config))
-        yield RunningService(record.address, home)
+        yield RunningService(record.address, home, ray.get(ray.remote(lambda: Home.current().store).remote()))
+
+
+ANSWERING: ContextVar[Service] = ContextVar("ANSWERING")
+"""Which service of this process a request is for: there is one application for all."""
 
 
 @contextmanager
 def in_process(service: Service, config: ServiceConfig) -> Iterator[str]:
-    """The routes over a service of this process, at an address; Ray has no part in it. The latest one answers all."""
+    """The routes over a service of this process, at an address; Ray has no part in it. Several may run at a time."""
     from serving.app import ROUTES
     from serving.replica import this
 
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        ANSWERING.set(service)
+        await ROUTES(scope, receive, send)
+
     asyncio.run(service.reconfigure(config.model_dump(mode="json")))
-    before = dict(ROUTES.dependency_overrides)
-    ROUTES.dependency_overrides[this] = lambda: service
+    ROUTES.dependency_overrides[this] = lambda: ANSWERING.get()
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(ROUTES, port=port, log_level="error", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(application, port=port, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -118,7 +130,6 @@ def in_process(service: Service, config: ServiceConfig) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
-        ROUTES.dependency_overrides = before
 
 
 @pytest.fixture(scope="session")

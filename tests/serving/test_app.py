@@ -289,9 +289,8 @@ def test_streams_and_long_files_pass_serve(service, client: httpx.Client, curren
     with Client(service.url) as own:
         streamed = np.concatenate(list(own.stream(np.split(noisy, [100, 9_000, 30_000]), 16_000)))
         np.testing.assert_allclose(streamed, engine.enhance(noisy, 16_000), atol=1e-5)
-        store = service.home.store
-        storage.replace(storage.join(store, "inbox/a.wav"), sound_file(noisy, 16_000))
-        job = own.job(storage.join(store, "inbox/a.wav"))
+        storage.replace(storage.join(service.store, "inbox/a.wav"), sound_file(noisy, 16_000))
+        job = own.job(storage.join(service.store, "inbox/a.wav"))
         samples, _ = soundfile.read(io.BytesIO(storage.read(job["result"])), dtype="float32", always_2d=True)
         np.testing.assert_allclose(samples, streamed, atol=3 / 2**15)
     assert client.get("/openapi.json").json()["paths"].keys() >= {"/v1/enhance", "/v1/jobs", "/healthz"}
