@@ -97,11 +97,19 @@ class Client:
         return job
 
     def fetch(self, job: dict[str, Any], target: Path) -> None:
-        """A finished job's file to disk, in ranges; goes on where an earlier call was cut off."""
-        with target.open("ab") as file:
+        """A finished job's file to disk, in ranges; what lies at `target` is replaced when the last one has come.
+
+        Until then the file is `target` with the job's id and `.part` behind it, where a call that was cut off goes on.
+        """
+        part = target.with_name(f"{target.name}.{job['id']}.part")
+        with part.open("ab") as file:
+            if file.tell() > job["result_bytes"]:
+                file.truncate(0)
+                file.seek(0)
             while file.tell() < job["result_bytes"]:
                 ranged = {"Range": f"bytes={file.tell()}-{file.tell() + FETCH_BYTES - 1}"}
                 file.write(self.request("GET", f"/v1/jobs/{job['id']}/result", headers=ranged).content)
+        part.replace(target)
 
     def models(self) -> dict[str, Any]:
         """What is loaded, and the limits: `GET /v1/models`."""
