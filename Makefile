@@ -30,7 +30,7 @@ test: lint types contracts   ## what every change must pass
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" --numprocesses 2 --dist loadfile
 
 test-long: $(READY)     ## whole pipelines, kill storms
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m long --timeout 2400 --numprocesses 2 --dist loadfile
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m long --timeout 3300 --numprocesses 2 --dist loadfile
 
 test-stack: $(READY)    ## the whole pipeline on PostgreSQL, MLflow, S3 and two Ray nodes, which it starts and stops
 	UNMUFFLE_TEST_STACK=required OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests/test_stack.py --timeout 900 --durations 5
