@@ -119,8 +119,12 @@ def test_every_command_of_the_readme_works(demo: Demo) -> None:
     typed = [shlex.split(command) for command in commands if command.startswith("unmuffle ")]
     assert len(typed) > 10
     stands_for = dict.fromkeys(("CORPUS", "OTHER"), demo_corpus(demo))
+    operated = (ROOT / "docs" / "operate.md").read_text()
+    shutil.copytree(ROOT / "infra", demo.folder / "infra")  # the folder that a checkout has
     for words in typed:
-        if words[1] not in ("serve", "run"):  # those two are what the demo itself consists of
+        if words[1:3] in (["pipeline", verb] for verb in ("submit", "schedule", "trigger", "list")):
+            assert " ".join(words[:3]) in operated  # they need a cluster; test_operate types that document
+        elif words[1] not in ("serve", "run"):  # those two are what the demo itself consists of
             demo.unmuffle(*[stands_for.get(word, word) for word in words[1:]])
 
 
